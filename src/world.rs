@@ -1,0 +1,167 @@
+//! All that the core may know of the outside: what time it is, a die, and the operator's knobs.
+//!
+//! Nothing here asks the system. `io` reads the clock and makes an [`Instant`]; the seed of the
+//! [`Rng`] comes from the system once, or from the command line, so that a run can be repeated.
+
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::time::Duration;
+
+/// A point in time: nanoseconds since an arbitrary start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The start of time.
+    pub const ZERO: Self = Self(0);
+
+    /// The instant `nanos` nanoseconds after the start.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The instant `millis` milliseconds after the start.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the start.
+    pub const fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// The time from `earlier` to this instant; zero if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This instant plus `duration`; stays at the end of time rather than wrap.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A seeded die (splitmix64). Not for secrets; good enough to spread hashes and choices.
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A die that always falls the same way for the same `seed`.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub const fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The next 32 bits.
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half fits by the shift")]
+    pub const fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    /// The next 16 bits.
+    #[expect(clippy::cast_possible_truncation, reason = "the upper quarter fits by the shift")]
+    pub const fn next_u16(&mut self) -> u16 {
+        (self.next_u64() >> 48) as u16
+    }
+
+    /// A die of its own for one user of chance, so that users do not disturb each other's sequence.
+    #[must_use]
+    pub const fn fork(&self, user: u64) -> Self {
+        Self(self.0 ^ user.wrapping_add(1).wrapping_mul(0xd6e8_feb8_6659_fd93))
+    }
+}
+
+/// Builds keyed SipHash hashers, so that no sender can choose keys that collide, and a given seed
+/// still makes the same tables.
+#[derive(Debug, Clone)]
+pub struct Keyed(u64);
+
+impl Keyed {
+    /// A family of hashers keyed by the next draw of `rng`.
+    pub const fn new(rng: &mut Rng) -> Self {
+        Self(rng.next_u64())
+    }
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
+
+/// A map whose layout depends on the seed alone.
+pub type Map<K, V> = std::collections::HashMap<K, V, Keyed>;
+
+/// The knobs of an operator that the packet path looks at: `net.ipv4.ip_forward` and `net.ipv4.vs.*`
+/// under the kernel's names and with its defaults. `config::knob` knows their ranges and sentences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Knobs {
+    /// Route what is neither for us nor a service's (IPv4).
+    pub ip_forward: bool,
+    /// Route what is neither for us nor a service's (IPv6).
+    pub ip6_forward: bool,
+    /// 0: a SYN on an old connection stays with it; 1: TIME_WAIT and CLOSE are scheduled anew;
+    /// 2: FIN_WAIT of a one-sided connection too.
+    pub conn_reuse_mode: u32,
+    /// A packet whose server was removed ends the connection instead of being dropped.
+    pub expire_nodest_conn: bool,
+    /// A persistence template whose server has weight 0 is not used.
+    pub expire_quiescent_template: bool,
+    /// Answer "port unreachable" to a real server that speaks without a connection.
+    pub nat_icmp_send: bool,
+    /// Copy the inner "don't fragment" to the outer header and refuse what does not fit.
+    pub pmtu_disc: bool,
+    /// A TCP connection may begin with any packet but RST.
+    pub sloppy_tcp: bool,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            ip_forward: true,
+            ip6_forward: true,
+            conn_reuse_mode: 1,
+            expire_nodest_conn: false,
+            expire_quiescent_template: false,
+            nat_icmp_send: false,
+            pmtu_disc: true,
+            sloppy_tcp: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_draws_and_forks_differ() {
+        let (mut a, mut b) = (Rng::new(7), Rng::new(7));
+        assert_eq!(a.next_u64(), b.next_u64());
+        assert_ne!(a.fork(0).next_u64(), a.fork(1).next_u64());
+    }
+
+    #[test]
+    fn time_neither_wraps_nor_runs_backwards() {
+        let late = Instant::from_nanos(u64::MAX);
+        assert_eq!(late.after(Duration::from_secs(1)), late);
+        assert_eq!(Instant::ZERO.since(late), Duration::ZERO);
+    }
+}
