@@ -21,6 +21,7 @@ pub mod fast;
 pub mod slow;
 
 pub mod control;
+pub mod engine;
 
 pub mod io;
 

@@ -1,6 +1,6 @@
 //! Which destination? The schedulers, by their kernel names.
 //!
-//! placeholder head, rewritten with the room
+//! The room is being filled.
 
 /// A scheduler's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

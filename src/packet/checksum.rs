@@ -1,0 +1,125 @@
+//! The Internet checksum (RFC 1071), whole and incremental (RFC 1624).
+
+use std::net::IpAddr;
+
+/// The checksum of `bytes`, complemented, as it is put into a header whose field is zero.
+/// Over a header with its field filled in, 0 says that it is right.
+pub fn of(bytes: &[u8]) -> u16 {
+    !fold(sum(bytes))
+}
+
+/// The checksum of a transport segment with its pseudo-header (RFC 9293 section 3.1, RFC 8200
+/// section 8.1). 0 over a segment with its field filled in says that it is right.
+pub fn transport(src: IpAddr, dst: IpAddr, proto: u8, segment: &[u8]) -> u16 {
+    !fold(pseudo(src, dst, proto, segment.len()) + sum(segment))
+}
+
+/// The unfolded sum of a pseudo-header.
+fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, len: usize) -> u64 {
+    let addresses = |a: IpAddr| match a {
+        IpAddr::V4(a) => sum(&a.octets()),
+        IpAddr::V6(a) => sum(&a.octets()),
+    };
+    addresses(src) + addresses(dst) + u64::from(proto) + len as u64
+}
+
+/// The sum of big-endian 16-bit words; an odd last byte is the upper half of a word. It cannot
+/// overflow: even 2^32 words stay below 2^48.
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks_exact(2);
+    let odd = words.remainder().first().map_or(0, |&b| u64::from(b) << 8);
+    words.fold(odd, |sum, w| sum + u64::from(u16::from_be_bytes([w[0], w[1]])))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "folded until it fits")]
+const fn fold(mut sum: u64) -> u16 {
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The change that a checksum must take in: words that were, and words that are. Collected once and
+/// applied to each checksum that covers them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Delta(u32);
+
+impl Delta {
+    /// Takes in that a word was `old` and is `new` (RFC 1624, equation 3).
+    #[must_use]
+    pub fn word(self, old: u16, new: u16) -> Self {
+        Self(self.0 + u32::from(!old) + u32::from(new))
+    }
+
+    /// Takes in that an address was `old` and is `new`, of the same family.
+    #[must_use]
+    pub fn address(self, old: IpAddr, new: IpAddr) -> Self {
+        match (old, new) {
+            (IpAddr::V4(old), IpAddr::V4(new)) => self.bytes(&old.octets(), &new.octets()),
+            (IpAddr::V6(old), IpAddr::V6(new)) => self.bytes(&old.octets(), &new.octets()),
+            _ => self,
+        }
+    }
+
+    fn bytes(self, old: &[u8], new: &[u8]) -> Self {
+        let word = |w: &[u8]| u16::from_be_bytes([w[0], w[1]]);
+        old.chunks_exact(2)
+            .zip(new.chunks_exact(2))
+            .fold(self, |d, (o, n)| d.word(word(o), word(n)))
+    }
+
+    /// The checksum that was `old` before the change.
+    pub fn apply(self, old: u16) -> u16 {
+        !fold(u64::from(!old) + u64::from(self.0))
+    }
+}
+
+/// Mends the checksum at `at` for one word of the covered bytes that was `old` and is `new`.
+pub fn replace(bytes: &mut [u8], at: usize, old: u16, new: u16) {
+    mend(bytes, at, Delta::default().word(old, new));
+}
+
+/// Mends the checksum at `at` for `delta`.
+pub fn mend(bytes: &mut [u8], at: usize, delta: Delta) {
+    let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    bytes[at..at + 2].copy_from_slice(&delta.apply(old).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Rng;
+
+    #[test]
+    fn the_example_of_rfc_1071_sums_up() {
+        assert_eq!(of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+    }
+
+    #[test]
+    fn an_odd_byte_counts_as_the_upper_half_of_a_word() {
+        assert_eq!(of(&[0x12, 0x34, 0x56]), of(&[0x12, 0x34, 0x56, 0x00]));
+    }
+
+    #[test]
+    fn mending_agrees_with_summing_anew() {
+        let mut rng = Rng::new(1);
+        for _ in 0..10_000 {
+            let mut bytes: Vec<u8> = (0..20).map(|_| rng.next_u64().to_le_bytes()[0]).collect();
+            bytes[10..12].fill(0);
+            let right = of(&bytes);
+            bytes[10..12].copy_from_slice(&right.to_be_bytes());
+            let old = u16::from_be_bytes([bytes[4], bytes[5]]);
+            let new = rng.next_u16();
+            bytes[4..6].copy_from_slice(&new.to_be_bytes());
+            replace(&mut bytes, 10, old, new);
+            assert_eq!(of(&bytes), 0);
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_stays_wrong_by_as_much() {
+        let delta = Delta::default().address([10, 0, 0, 1].into(), [172, 16, 0, 9].into());
+        let (right, wrong) = (0x1234, 0x1235);
+        assert_eq!(delta.apply(wrong).wrapping_sub(delta.apply(right)), 1);
+    }
+}

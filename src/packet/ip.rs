@@ -1,0 +1,375 @@
+//! IPv4 and IPv6: what a header says, believed once.
+//!
+//! [`Headers::parse`] checks what the kernel checks on input (version, lengths, IPv4 header
+//! checksum, RFC 1122 section 3.2.1 and RFC 8200) and cuts link padding off. IPv6 extension headers
+//! are walked to the transport header, [`EXTENSIONS_MAX`] of them at most.
+//!
+//! Left out on purpose: options are looked at only to refuse source routing, as the kernel does by
+//! default; record route and timestamp travel unedited.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
+
+use super::{checksum, proto, DropReason, Endpoint, Family, Flow, Packet};
+
+/// More extension headers than this, and the packet is dropped.
+pub const EXTENSIONS_MAX: usize = 8;
+
+/// Bytes of an IPv4 header without options.
+pub const V4_HEADER: usize = 20;
+
+/// Bytes of an IPv6 header.
+pub const V6_HEADER: usize = 40;
+
+/// What the fragment fields say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fragment {
+    /// A whole packet.
+    Whole,
+    /// The first piece: it has the transport header.
+    First,
+    /// A later piece.
+    Later,
+}
+
+/// What a packet's headers say. Offsets count from the first byte of the IP header and lie within
+/// the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headers {
+    /// IPv4 or IPv6.
+    pub family: Family,
+    /// Transport protocol, after extension headers.
+    pub proto: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TOS byte or traffic class.
+    pub tos: u8,
+    /// "Don't fragment"; always set in IPv6.
+    pub dont_fragment: bool,
+    /// Whole, first or later piece.
+    pub fragment: Fragment,
+    /// Where the transport header begins.
+    pub transport: u16,
+    /// Length of the whole packet.
+    pub len: u16,
+    /// Sender.
+    pub src: IpAddr,
+    /// Receiver.
+    pub dst: IpAddr,
+}
+
+impl Headers {
+    /// Reads the headers of the IP packet in `packet` and cuts off what lies behind it.
+    ///
+    /// # Errors
+    /// The reason to drop the packet; it is untouched then.
+    pub fn parse(packet: &mut Packet) -> Result<Self, DropReason> {
+        let headers = Self::of(packet.bytes())?;
+        packet.truncate(usize::from(headers.len));
+        Ok(headers)
+    }
+
+    /// Reads the headers of a whole IP packet; `bytes` may be longer than it.
+    ///
+    /// # Errors
+    /// The reason to drop the packet.
+    pub fn of(bytes: &[u8]) -> Result<Self, DropReason> {
+        match bytes.first().ok_or(DropReason::IpShort)? >> 4 {
+            4 => Self::v4(bytes, false),
+            6 => Self::v6(bytes, false),
+            _ => Err(DropReason::IpVersion),
+        }
+    }
+
+    /// Reads the headers of a packet that an ICMP error quotes: it may be cut short anywhere behind
+    /// its IP header, and its checksum is not looked at. `len` is what the header claims.
+    ///
+    /// # Errors
+    /// The reason why it cannot be understood.
+    pub fn quoted(bytes: &[u8]) -> Result<Self, DropReason> {
+        match bytes.first().ok_or(DropReason::IpShort)? >> 4 {
+            4 => Self::v4(bytes, true),
+            6 => Self::v6(bytes, true),
+            _ => Err(DropReason::IpVersion),
+        }
+    }
+
+    fn v4(bytes: &[u8], quoted: bool) -> Result<Self, DropReason> {
+        if bytes.len() < V4_HEADER {
+            return Err(DropReason::IpShort);
+        }
+        let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| DropReason::IpHeaderLength)?;
+        let header_len = header.slice().len();
+        let len = header.total_len();
+        if usize::from(len) < header_len || (!quoted && usize::from(len) > bytes.len()) {
+            return Err(DropReason::IpLength);
+        }
+        if !quoted {
+            if checksum::of(header.slice()) != 0 {
+                return Err(DropReason::IpChecksum);
+            }
+            check_options(header.options())?;
+        }
+        let later = header.fragments_offset().value() != 0;
+        Ok(Self {
+            family: Family::V4,
+            proto: header.protocol().0,
+            ttl: header.ttl(),
+            tos: bytes[1],
+            dont_fragment: header.dont_fragment(),
+            fragment: fragment(later, header.more_fragments()),
+            transport: u16::from(header.ihl()) * 4,
+            len,
+            src: IpAddr::V4(header.source_addr()),
+            dst: IpAddr::V4(header.destination_addr()),
+        })
+    }
+
+    fn v6(bytes: &[u8], quoted: bool) -> Result<Self, DropReason> {
+        let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| DropReason::IpShort)?;
+        let len = header.payload_length().checked_add(40).ok_or(DropReason::IpLength)?;
+        if !quoted && usize::from(len) > bytes.len() {
+            return Err(DropReason::IpLength);
+        }
+        let within = &bytes[..bytes.len().min(usize::from(len))];
+        let chain = walk_extensions(header.next_header().0, within)?;
+        Ok(Self {
+            family: Family::V6,
+            proto: chain.proto,
+            ttl: header.hop_limit(),
+            tos: header.traffic_class(),
+            dont_fragment: true,
+            fragment: chain.fragment,
+            transport: chain.transport,
+            len,
+            src: IpAddr::V6(header.source_addr()),
+            dst: IpAddr::V6(header.destination_addr()),
+        })
+    }
+
+    /// The transport header and what follows it, in a packet these headers were parsed from.
+    pub fn payload<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(usize::from(self.transport)..).unwrap_or_default()
+    }
+
+    /// The flow of a packet whose protocol has ports, if its first four transport bytes are there.
+    pub fn flow(&self, bytes: &[u8]) -> Option<Flow> {
+        if self.fragment == Fragment::Later
+            || !matches!(self.proto, proto::TCP | proto::UDP | proto::SCTP)
+        {
+            return None;
+        }
+        let &[a, b, c, d, ..] = self.payload(bytes) else { return None };
+        Some(Flow {
+            proto: self.proto,
+            src: Endpoint::new(self.src, u16::from_be_bytes([a, b])),
+            dst: Endpoint::new(self.dst, u16::from_be_bytes([c, d])),
+        })
+    }
+}
+
+const fn fragment(later: bool, more: bool) -> Fragment {
+    match (later, more) {
+        (true, _) => Fragment::Later,
+        (false, true) => Fragment::First,
+        (false, false) => Fragment::Whole,
+    }
+}
+
+/// Refuses malformed IPv4 options and source routing (RFC 791 section 3.1).
+fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    while let Some((&kind, rest)) = options.split_first() {
+        match kind {
+            END => break,
+            NOP => options = rest,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::IpOptions),
+            _ => {
+                let len = usize::from(*rest.first().ok_or(DropReason::IpOptions)?);
+                if len < 2 {
+                    return Err(DropReason::IpOptions);
+                }
+                options = options.get(len..).ok_or(DropReason::IpOptions)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Chain {
+    proto: u8,
+    transport: u16,
+    fragment: Fragment,
+}
+
+/// Walks IPv6 extension headers (RFC 8200 section 4) from `next` on.
+fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const DESTINATION: u8 = 60;
+    let mut at = V6_HEADER;
+    let mut kind = Fragment::Whole;
+    for _ in 0..=EXTENSIONS_MAX {
+        if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) || kind == Fragment::Later
+        {
+            let transport = u16::try_from(at).map_err(|_| DropReason::ExtensionHeaders)?;
+            return Ok(Chain { proto: next, transport, fragment: kind });
+        }
+        if next == HOP_BY_HOP && at != V6_HEADER {
+            return Err(DropReason::ExtensionHeaders);
+        }
+        let header = packet.get(at..at + 8).ok_or(DropReason::ExtensionHeaders)?;
+        let len = if next == FRAGMENT {
+            let offset = u16::from_be_bytes([header[2], header[3]]);
+            kind = fragment(offset & !7 != 0, offset & 1 != 0);
+            8
+        } else {
+            8 + usize::from(header[1]) * 8
+        };
+        next = header[0];
+        at += len;
+        if at > packet.len() {
+            return Err(DropReason::ExtensionHeaders);
+        }
+    }
+    Err(DropReason::ExtensionHeaders)
+}
+
+/// Counts TTL or hop limit down by one; the IPv4 header checksum follows.
+/// The caller has seen that it is above 0.
+pub fn decrement_ttl(bytes: &mut [u8], family: Family) {
+    match family {
+        Family::V4 => {
+            let old = u16::from_be_bytes([bytes[8], bytes[9]]);
+            bytes[8] = bytes[8].wrapping_sub(1);
+            let new = u16::from_be_bytes([bytes[8], bytes[9]]);
+            checksum::replace(bytes, 10, old, new);
+        }
+        Family::V6 => bytes[7] = bytes[7].wrapping_sub(1),
+    }
+}
+
+/// Writes a new source or destination address into an IP header; the IPv4 header checksum follows.
+/// An address of the other family changes nothing.
+pub fn set_address(bytes: &mut [u8], which: Which, addr: IpAddr) {
+    match (bytes[0] >> 4, addr) {
+        (4, IpAddr::V4(new)) => {
+            let at = which.offset(Family::V4);
+            let new = new.octets();
+            for half in 0..2 {
+                let i = at + half * 2;
+                let was = u16::from_be_bytes([bytes[i], bytes[i + 1]]);
+                let is = u16::from_be_bytes([new[half * 2], new[half * 2 + 1]]);
+                checksum::replace(bytes, 10, was, is);
+            }
+            bytes[at..at + 4].copy_from_slice(&new);
+        }
+        (6, IpAddr::V6(new)) => {
+            let at = which.offset(Family::V6);
+            bytes[at..at + 16].copy_from_slice(&new.octets());
+        }
+        _ => {}
+    }
+}
+
+/// Which of the two addresses, and of the two ports behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The sender's.
+    Source,
+    /// The receiver's.
+    Destination,
+}
+
+impl Which {
+    /// Where the address lies in the IP header.
+    pub const fn offset(self, family: Family) -> usize {
+        match (family, self) {
+            (Family::V4, Self::Source) => 12,
+            (Family::V4, Self::Destination) => 16,
+            (Family::V6, Self::Source) => 8,
+            (Family::V6, Self::Destination) => 24,
+        }
+    }
+}
+
+/// Fields of a header that we make ourselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh {
+    /// Sender; its family is the header's.
+    pub src: IpAddr,
+    /// Receiver, of the same family.
+    pub dst: IpAddr,
+    /// What follows the header.
+    pub proto: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TOS byte or traffic class.
+    pub tos: u8,
+    /// IPv4 only.
+    pub dont_fragment: bool,
+    /// IPv4 identification.
+    pub id: u16,
+}
+
+impl Fresh {
+    /// Puts the header in front of what `packet` holds.
+    ///
+    /// # Errors
+    /// [`DropReason::NoHeadroom`] if it does not fit, [`DropReason::TooBig`] if the packet would
+    /// exceed 65535 bytes, [`DropReason::IpVersion`] if the addresses' families differ.
+    pub fn push(&self, packet: &mut Packet) -> Result<(), DropReason> {
+        let payload = u16::try_from(packet.len()).map_err(|_| DropReason::TooBig)?;
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => self.push_v4(packet, payload, src, dst),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.push_v6(packet, payload, src, dst),
+            _ => Err(DropReason::IpVersion),
+        }
+    }
+
+    fn push_v4(
+        &self,
+        packet: &mut Packet,
+        payload: u16,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+    ) -> Result<(), DropReason> {
+        let total = payload.checked_add(20).ok_or(DropReason::TooBig)?;
+        let header = packet.push(V4_HEADER).ok_or(DropReason::NoHeadroom)?;
+        header[0] = 0x45;
+        header[1] = self.tos;
+        header[2..4].copy_from_slice(&total.to_be_bytes());
+        header[4..6].copy_from_slice(&self.id.to_be_bytes());
+        header[6..8].copy_from_slice(&if self.dont_fragment { [0x40, 0] } else { [0, 0] });
+        header[8] = self.ttl;
+        header[9] = self.proto;
+        header[10..12].fill(0);
+        header[12..16].copy_from_slice(&src.octets());
+        header[16..20].copy_from_slice(&dst.octets());
+        let sum = checksum::of(header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        Ok(())
+    }
+
+    fn push_v6(
+        &self,
+        packet: &mut Packet,
+        payload: u16,
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+    ) -> Result<(), DropReason> {
+        let header = packet.push(V6_HEADER).ok_or(DropReason::NoHeadroom)?;
+        header[0..4].copy_from_slice(&(6 << 28 | u32::from(self.tos) << 20).to_be_bytes());
+        header[4..6].copy_from_slice(&payload.to_be_bytes());
+        header[6] = self.proto;
+        header[7] = self.ttl;
+        header[8..24].copy_from_slice(&src.octets());
+        header[24..40].copy_from_slice(&dst.octets());
+        Ok(())
+    }
+}
