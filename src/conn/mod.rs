@@ -1,1 +1,146 @@
-//! (room to be filled)
+//! The connection table.
+//!
+//! Kept from the kernel: a connection is known by protocol, client and virtual endpoint, and its
+//! replies by the client and the server's (or, unless translated, the virtual) endpoint; both hash
+//! by the client's end alone, so one index serves both directions. Persistence templates live in the
+//! same table with client port 0.
+
+pub mod state;
+pub mod table;
+mod wheel;
+
+pub use state::{Direction, State};
+pub use table::Table;
+
+use crate::packet::Endpoint;
+use crate::world::Instant;
+
+/// "No entry" in links and indices.
+const NONE: u32 = u32::MAX;
+
+/// A connection's place in the table; valid until it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnId(u32);
+
+/// How the packets of a connection travel; fixed when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forward {
+    /// Addresses are translated.
+    Masq,
+    /// Inside a tunnel.
+    Tunnel,
+    /// To the server's link address, unchanged.
+    Route,
+}
+
+/// Facts about a connection that are true or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// Nothing was ever seen from the server.
+    pub const NO_OUTPUT: Self = Self(0x0080);
+    /// Counted as inactive.
+    pub const INACTIVE: Self = Self(0x0100);
+    /// A persistence template.
+    pub const TEMPLATE: Self = Self(0x1000);
+    /// Lives for one packet and is in no table.
+    pub const ONE_PACKET: Self = Self(0x2000);
+
+    /// Whether any flag of `other` is set.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Sets the flags of `other`.
+    pub const fn set(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Clears the flags of `other`.
+    pub const fn clear(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A connection, or a persistence template.
+#[derive(Debug, Clone)]
+pub struct Conn {
+    /// IP protocol; 0 for the template of a firewall-mark service.
+    pub proto: u8,
+    /// How its packets travel.
+    pub forward: Forward,
+    /// Where its state machine stands.
+    pub state: State,
+    /// What is true of it.
+    pub flags: Flags,
+    /// The client's end; of a template: the client network, port 0.
+    pub client: Endpoint,
+    /// The virtual end.
+    pub virt: Endpoint,
+    /// The server's end.
+    pub dest: Endpoint,
+    /// The server's entry, an index that the director understands.
+    pub dest_id: u32,
+    /// Seconds without a packet after which it ends.
+    pub timeout_s: u32,
+    /// Packets from the client so far.
+    pub in_packets: u32,
+    /// When it ends unless a packet comes.
+    pub deadline: Instant,
+    /// The template that made it, if any.
+    controller: u32,
+    /// How many connections this template controls.
+    controlled: u32,
+    chain: u32,
+    wheel: wheel::Links,
+}
+
+const _: () = assert!(size_of::<Conn>() <= 128, "two cache lines; 8 million make a gigabyte");
+
+impl Conn {
+    /// A connection that nothing has happened to; `timeout_s` is 3 until its state is known.
+    pub const fn new(proto: u8, client: Endpoint, virt: Endpoint, dest: Endpoint) -> Self {
+        Self {
+            proto,
+            forward: Forward::Route,
+            state: State::None,
+            flags: Flags(0),
+            client,
+            virt,
+            dest,
+            dest_id: NONE,
+            timeout_s: 3,
+            in_packets: 0,
+            deadline: Instant::ZERO,
+            controller: NONE,
+            controlled: 0,
+            chain: NONE,
+            wheel: wheel::Links::UNLINKED,
+        }
+    }
+
+    /// Whether it is a template's connection.
+    pub const fn is_controlled(&self) -> bool {
+        self.controller != NONE
+    }
+
+    /// How many connections it controls.
+    pub const fn controls(&self) -> u32 {
+        self.controlled
+    }
+
+    /// The source endpoint of its replies as they come from the server.
+    pub const fn reply_source(&self) -> Endpoint {
+        match self.forward {
+            Forward::Masq => self.dest,
+            Forward::Tunnel | Forward::Route => self.virt,
+        }
+    }
+}

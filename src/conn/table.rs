@@ -1,0 +1,434 @@
+//! Finding, keeping and forgetting connections.
+//!
+//! Entries lie in chunks that never move, so that growing costs one chunk and no copy; the index is
+//! a linear hash that splits one bucket an insertion, so that growing never stops the world. Within a
+//! bucket the newest entry comes first, as in the kernel: of two connections with the same reply
+//! endpoint the newest gets the replies.
+
+use std::net::IpAddr;
+
+use super::wheel::Wheel;
+use super::{Conn, ConnId, Flags, NONE};
+use crate::packet::{Endpoint, Flow};
+use crate::world::{Instant, Rng};
+
+/// Entries of a chunk.
+const CHUNK: usize = 1024;
+
+/// Buckets of an empty table; a power of two.
+const BUCKETS_MIN: usize = 256;
+
+/// Seconds that an entry is given again when its time is up while it still controls others.
+const PROLONGED_S: u32 = 60;
+
+/// The table is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// Chunks of entries with a list of the free ones.
+#[derive(Debug)]
+pub(super) struct Arena {
+    chunks: Vec<Vec<Conn>>,
+    /// Head of the free list, linked through `chain`.
+    free: u32,
+}
+
+impl Arena {
+    pub(super) fn at(&self, id: u32) -> &Conn {
+        let id = id as usize;
+        &self.chunks[id / CHUNK][id % CHUNK]
+    }
+
+    pub(super) fn at_mut(&mut self, id: u32) -> &mut Conn {
+        let id = id as usize;
+        &mut self.chunks[id / CHUNK][id % CHUNK]
+    }
+
+    fn put(&mut self, conn: Conn) -> u32 {
+        if self.free != NONE {
+            let id = self.free;
+            self.free = self.at(id).chain;
+            *self.at_mut(id) = conn;
+            return id;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk = self.chunks.last_mut().expect("one was just put there");
+        chunk.push(conn);
+        let id = (self.chunks.len() - 1) * CHUNK + chunk_len(&self.chunks) - 1;
+        u32::try_from(id).expect("the limit is below 2^32")
+    }
+
+    fn take(&mut self, id: u32) -> Conn {
+        let free = std::mem::replace(&mut self.free, id);
+        let slot = self.at_mut(id);
+        let conn = slot.clone();
+        slot.chain = free;
+        slot.flags = Flags(FREE);
+        conn
+    }
+}
+
+/// The flag of an entry on the free list; no connection has it.
+const FREE: u16 = 0x8000;
+
+fn chunk_len(chunks: &[Vec<Conn>]) -> usize {
+    chunks.last().map_or(0, Vec::len)
+}
+
+/// All connections and templates.
+#[derive(Debug)]
+pub struct Table {
+    arena: Arena,
+    buckets: Vec<u32>,
+    wheel: Wheel,
+    len: usize,
+    limit: usize,
+    key: u64,
+}
+
+impl Table {
+    /// An empty table for `limit` entries at most; `rng` keys its hash.
+    pub fn new(limit: usize, rng: &mut Rng) -> Self {
+        Self {
+            arena: Arena { chunks: Vec::new(), free: NONE },
+            buckets: vec![NONE; BUCKETS_MIN],
+            wheel: Wheel::new(),
+            len: 0,
+            limit: limit.min(NONE as usize - 1),
+            key: rng.next_u64(),
+        }
+    }
+
+    /// How many entries there are, templates included.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The entry.
+    pub fn get(&self, id: ConnId) -> &Conn {
+        self.arena.at(id.0)
+    }
+
+    /// The entry, to be changed; its key and its deadline are not to be changed this way.
+    pub fn get_mut(&mut self, id: ConnId) -> &mut Conn {
+        self.arena.at_mut(id.0)
+    }
+
+    /// The connection that a packet from a client belongs to.
+    pub fn find_request(&self, flow: &Flow) -> Option<ConnId> {
+        self.find(flow.proto, flow.src, |conn| {
+            conn.virt == flow.dst && !conn.flags.has(Flags::TEMPLATE)
+        })
+    }
+
+    /// The connection that a packet from a server belongs to.
+    pub fn find_reply(&self, flow: &Flow) -> Option<ConnId> {
+        self.find(flow.proto, flow.dst, |conn| {
+            conn.reply_source() == flow.src && !conn.flags.has(Flags::TEMPLATE)
+        })
+    }
+
+    /// The template of a client network and a virtual endpoint.
+    pub fn find_template(&self, proto: u8, client: IpAddr, virt: Endpoint) -> Option<ConnId> {
+        self.find(proto, Endpoint::new(client, 0), |conn| {
+            conn.virt == virt && conn.flags.has(Flags::TEMPLATE)
+        })
+    }
+
+    fn find(&self, proto: u8, client: Endpoint, matches: impl Fn(&Conn) -> bool) -> Option<ConnId> {
+        let mut id = self.buckets[self.bucket(proto, client)];
+        while id != NONE {
+            let conn = self.arena.at(id);
+            if conn.client == client && conn.proto == proto && matches(conn) {
+                return Some(ConnId(id));
+            }
+            id = conn.chain;
+        }
+        None
+    }
+
+    /// Puts an entry in and starts its timer.
+    ///
+    /// # Errors
+    /// [`Full`] when the limit is reached.
+    pub fn insert(&mut self, now: Instant, mut conn: Conn) -> Result<ConnId, Full> {
+        if self.len >= self.limit {
+            return Err(Full);
+        }
+        self.split_a_bucket();
+        let bucket = self.bucket(conn.proto, conn.client);
+        conn.chain = self.buckets[bucket];
+        conn.deadline = now.after(seconds(conn.timeout_s));
+        let deadline = conn.deadline;
+        let id = self.arena.put(conn);
+        self.buckets[bucket] = id;
+        self.wheel.link(&mut self.arena, id, deadline);
+        self.len += 1;
+        Ok(ConnId(id))
+    }
+
+    /// Takes an entry out; its controller controls one fewer.
+    pub fn remove(&mut self, id: ConnId) -> Conn {
+        self.wheel.unlink(&mut self.arena, id.0);
+        self.unchain(id);
+        self.len -= 1;
+        let conn = self.arena.take(id.0);
+        if conn.controller != NONE {
+            let controller = self.arena.at_mut(conn.controller);
+            controller.controlled = controller.controlled.saturating_sub(1);
+        }
+        conn
+    }
+
+    /// Restarts the timer: the entry ends `timeout_s` from now.
+    pub fn restart(&mut self, now: Instant, id: ConnId) {
+        let conn = self.arena.at_mut(id.0);
+        conn.deadline = now.after(seconds(conn.timeout_s));
+        let deadline = conn.deadline;
+        if self.wheel.is_late_for(self.arena.at(id.0), deadline) {
+            self.wheel.unlink(&mut self.arena, id.0);
+            self.wheel.link(&mut self.arena, id.0, deadline);
+        }
+    }
+
+    /// Makes `template` the controller of `conn`, which must have none yet.
+    pub fn control(&mut self, template: ConnId, conn: ConnId) {
+        self.arena.at_mut(conn.0).controller = template.0;
+        let template = self.arena.at_mut(template.0);
+        template.controlled = template.controlled.saturating_add(1);
+    }
+
+    /// The template that controls `conn`.
+    pub fn controller(&self, conn: ConnId) -> Option<ConnId> {
+        let id = self.get(conn).controller;
+        (id != NONE).then_some(ConnId(id))
+    }
+
+    /// Gives a template another virtual endpoint, so that it is no longer found, but lives on for
+    /// the connections it controls.
+    pub fn rename(&mut self, id: ConnId, virt: Endpoint) {
+        self.get_mut(id).virt = virt;
+    }
+
+    /// Takes one entry out whose time is up. An entry that still controls others is given another
+    /// 60 s instead, and has that as its timeout from then on, as in the kernel.
+    pub fn expire(&mut self, now: Instant) -> Option<Conn> {
+        while let Some(id) = self.wheel.due(&mut self.arena, now) {
+            let conn = self.arena.at_mut(id);
+            if conn.controlled == 0 {
+                return Some(self.remove(ConnId(id)));
+            }
+            conn.timeout_s = PROLONGED_S;
+            self.restart(now, ConnId(id));
+        }
+        None
+    }
+
+    /// When [`expire`](Self::expire) may have something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.wheel.deadline()
+    }
+
+    /// Every entry, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.arena.chunks.iter().flatten().filter(|conn| conn.flags.0 & FREE == 0)
+    }
+
+    /// Linear hashing: the buckets below `len - 2^k` have been split.
+    fn bucket(&self, proto: u8, client: Endpoint) -> usize {
+        let hash = self.hash(proto, client);
+        let level = self.buckets.len().ilog2();
+        let fine = hash & ((2 << level) - 1);
+        if fine < self.buckets.len() {
+            fine
+        } else {
+            hash & ((1 << level) - 1)
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the best bits of a hash are kept")]
+    fn hash(&self, proto: u8, client: Endpoint) -> usize {
+        let addr = match client.addr {
+            IpAddr::V4(addr) => u128::from(u32::from(addr)),
+            IpAddr::V6(addr) => u128::from(addr),
+        };
+        let (high, low) = ((addr >> 64) as u64, addr as u64);
+        let tail = u64::from(client.port) << 8 | u64::from(proto);
+        let mixed = mix(mix(high ^ self.key, low ^ self.key.rotate_left(32)), tail ^ self.key);
+        mixed as usize
+    }
+
+    /// Adds a bucket while there are fewer than entries, and moves what belongs there.
+    fn split_a_bucket(&mut self) {
+        if self.len < self.buckets.len() {
+            return;
+        }
+        let level = self.buckets.len().ilog2();
+        let from = self.buckets.len() - (1 << level);
+        let mut id = std::mem::replace(&mut self.buckets[from], NONE);
+        self.buckets.push(NONE);
+        // Appending at the tails keeps the newest first in both halves.
+        let mut tails = [(from, NONE), (self.buckets.len() - 1, NONE)];
+        while id != NONE {
+            let conn = self.arena.at(id);
+            let next = conn.chain;
+            let half = usize::from(self.bucket(conn.proto, conn.client) != from);
+            let (bucket, tail) = tails[half];
+            match tail {
+                NONE => self.buckets[bucket] = id,
+                tail => self.arena.at_mut(tail).chain = id,
+            }
+            tails[half].1 = id;
+            self.arena.at_mut(id).chain = NONE;
+            id = next;
+        }
+    }
+
+    fn unchain(&mut self, id: ConnId) {
+        let conn = self.arena.at(id.0);
+        let (bucket, next) = (self.bucket(conn.proto, conn.client), conn.chain);
+        let mut at = self.buckets[bucket];
+        if at == id.0 {
+            self.buckets[bucket] = next;
+            return;
+        }
+        loop {
+            let chain = &mut self.arena.at_mut(at).chain;
+            if *chain == id.0 {
+                *chain = next;
+                return;
+            }
+            at = *chain;
+        }
+    }
+}
+
+const fn seconds(count: u32) -> std::time::Duration {
+    std::time::Duration::from_secs(count as u64)
+}
+
+/// Folds the 128-bit product of two keyed words.
+#[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
+const fn mix(a: u64, b: u64) -> u64 {
+    let product = (a as u128 | 1 << 64).wrapping_mul((b ^ 0x9e37_79b9_7f4a_7c15) as u128);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::proto::{TCP, UDP};
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    fn endpoint(n: u32) -> Endpoint {
+        Endpoint::new(
+            IpAddr::V4((0x0a00_0000 + n / 7).into()),
+            u16::try_from(n % 7 + 1).expect("small"),
+        )
+    }
+
+    fn conn(n: u32, timeout_s: u32) -> Conn {
+        let virt = Endpoint::new([10, 9, 9, 9].into(), 80);
+        let mut conn = Conn::new(TCP, endpoint(n), virt, endpoint(n + 1_000_000));
+        conn.timeout_s = timeout_s;
+        conn
+    }
+
+    fn flow(conn: &Conn) -> Flow {
+        Flow { proto: conn.proto, src: conn.client, dst: conn.virt }
+    }
+
+    fn table() -> Table {
+        Table::new(100_000, &mut Rng::new(3))
+    }
+
+    #[test]
+    fn agrees_with_an_obvious_model_over_random_work() {
+        let mut rng = Rng::new(99);
+        let (mut table, mut model) = (table(), BTreeMap::new());
+        let mut now = Instant::ZERO;
+        for step in 0..60_000 {
+            let n = rng.next_u32() % 3000;
+            now = now.after(Duration::from_millis(u64::from(rng.next_u32() % 40)));
+            while let Some(gone) = table.expire(now) {
+                let deadline: Instant =
+                    model.remove(&gone.client).expect("only what was put in comes out");
+                assert!(deadline <= now);
+            }
+            if step % 256 == 0 {
+                assert!(model.values().all(|&d| d.after(Duration::from_millis(40)) > now));
+            }
+            let fresh = conn(n, rng.next_u32() % 90);
+            match (table.find_request(&flow(&fresh)), rng.next_u32() % 4) {
+                (None, _) => {
+                    table.insert(now, fresh.clone()).expect("below the limit");
+                    model.insert(fresh.client, now.after(seconds(fresh.timeout_s)));
+                }
+                (Some(id), 0) => {
+                    table.remove(id);
+                    model.remove(&fresh.client);
+                }
+                (Some(id), _) => {
+                    table.get_mut(id).timeout_s = fresh.timeout_s;
+                    table.restart(now, id);
+                    model.insert(fresh.client, now.after(seconds(fresh.timeout_s)));
+                }
+            }
+            assert_eq!(table.len(), model.len());
+        }
+        assert_eq!(table.iter().count(), model.len());
+    }
+
+    #[test]
+    fn of_two_connections_with_one_reply_endpoint_the_newest_gets_the_replies() {
+        let mut table = table();
+        let dest = Endpoint::new([10, 1, 1, 1].into(), 80);
+        for last in [1, 2] {
+            let mut conn =
+                Conn::new(UDP, endpoint(0), Endpoint::new([10, 9, 9, last].into(), 80), dest);
+            conn.forward = super::super::Forward::Masq;
+            table.insert(Instant::ZERO, conn).expect("room");
+        }
+        let reply = Flow { proto: UDP, src: dest, dst: endpoint(0) };
+        let id = table.find_reply(&reply).expect("found");
+        assert_eq!(table.get(id).virt.addr, IpAddr::from([10, 9, 9, 2]));
+    }
+
+    #[test]
+    fn a_full_table_takes_no_more_and_says_so() {
+        let mut table = Table::new(2, &mut Rng::new(3));
+        assert!(table.insert(Instant::ZERO, conn(1, 9)).is_ok());
+        assert!(table.insert(Instant::ZERO, conn(2, 9)).is_ok());
+        assert_eq!(table.insert(Instant::ZERO, conn(3, 9)), Err(Full));
+    }
+
+    #[test]
+    fn a_template_that_controls_is_prolonged_by_a_minute_and_then_goes() {
+        let mut table = table();
+        let template = table.insert(Instant::ZERO, conn(1, 5)).expect("room");
+        let child = table.insert(Instant::ZERO, conn(2, 30)).expect("room");
+        table.control(template, child);
+        let at = |s: u64| Instant::from_millis(s * 1000);
+        assert!(table.expire(at(6)).is_none());
+        assert_eq!(table.expire(at(31)).map(|c| c.client), Some(endpoint(2)));
+        assert!(table.expire(at(64)).is_none());
+        assert_eq!(table.expire(at(67)).map(|c| c.client), Some(endpoint(1)));
+    }
+
+    #[test]
+    fn a_month_on_the_wheel_is_neither_early_nor_late() {
+        let mut table = table();
+        let month = 2_678_400;
+        table.insert(Instant::ZERO, conn(1, month)).expect("room");
+        assert!(table.expire(Instant::from_millis(u64::from(month) * 1000 - 1)).is_none());
+        assert!(table.expire(Instant::from_millis(u64::from(month) * 1000 + 40)).is_some());
+    }
+}
