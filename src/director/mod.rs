@@ -1,1 +1,382 @@
-//! (room to be filled)
+//! The load balancer itself: touch → admit → rewrite.
+//!
+//! [`Director::request`] looks at what was sent to us and says where it goes; [`Director::reply`]
+//! looks at what travels through us and translates the answers of real servers. The director names a
+//! next address; it does not route.
+//!
+//! Kept from the kernel: the order of decisions of `ip_vs_in` and `ip_vs_out`; that counters and
+//! states move before a packet is sent on, also when it is dropped later; that without a service of
+//! its family a packet is not looked at, even if its connection is still known.
+
+mod admit;
+pub mod forward;
+mod related;
+pub mod service;
+pub mod stats;
+
+use std::time::Duration;
+
+pub use forward::Binding;
+pub use service::{Dest, Service, Services};
+
+use crate::config::{DestSpec, Refusal, ServiceKey, ServiceSpec};
+use crate::conn::state::{self, TcpState, Timeouts};
+use crate::conn::{Conn, ConnId, Direction, Flags, Forward, State, Table};
+use crate::packet::l4::TcpFlags;
+use crate::packet::{icmp, proto, DropReason, Endpoint, Flow, Headers, Packet};
+use crate::world::{Instant, Knobs, Rng};
+use stats::Stats;
+
+/// How often removed destinations are looked through.
+const TRASH_EVERY: Duration = Duration::from_secs(60);
+
+/// What is to be done with a packet that was sent to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is no service's; go on as if there were no director.
+    Pass,
+    /// It goes to a real server.
+    Carry(Binding),
+    /// Its sender is told that it cannot be, and it is gone.
+    Refuse(icmp::Error, DropReason),
+    /// It is gone.
+    Drop(DropReason),
+}
+
+/// Services, connections and what was counted.
+#[derive(Debug)]
+pub struct Director {
+    services: Services,
+    table: Table,
+    timeouts: Timeouts,
+    /// The operator's knobs; the packet path reads them.
+    pub knobs: Knobs,
+    total: Stats,
+    trash_due: Instant,
+}
+
+impl Director {
+    /// A director without services, for at most `limit` connections and templates.
+    pub fn new(limit: usize, mut rng: Rng) -> Self {
+        Self {
+            services: Services::new(&mut rng),
+            table: Table::new(limit, &mut rng),
+            timeouts: Timeouts::default(),
+            knobs: Knobs::default(),
+            total: Stats::default(),
+            trash_due: Instant::ZERO,
+        }
+    }
+
+    /// Decides about a packet that was sent to an address of ours.
+    pub fn request(&mut self, now: Instant, packet: &Packet, headers: &Headers) -> Decision {
+        if !self.services.has_family(headers.family) {
+            return Decision::Pass;
+        }
+        if let Some(quote) = related::quote(packet.bytes(), headers) {
+            return self.related_request(packet.bytes(), headers, &quote);
+        }
+        if !matches!(headers.proto, proto::TCP | proto::UDP) {
+            return Decision::Pass;
+        }
+        let Some(flow) = headers.flow(packet.bytes()) else {
+            return Decision::Drop(DropReason::TransportShort);
+        };
+        let flags = tcp_flags(headers, packet.bytes());
+        let known = match self.known(now, &flow, flags) {
+            Ok(known) => known,
+            Err(reason) => return Decision::Drop(reason),
+        };
+        let id = match known.map_or_else(|| self.admit(now, packet, headers, &flow, flags), Ok) {
+            Ok(id) => id,
+            Err(decision) => return decision,
+        };
+        self.count_in(id, headers.len);
+        self.touch(now, id, Direction::Input, flags);
+        let conn = self.table.get(id);
+        let binding = Binding::of(conn, self.services.dest(conn.dest_id));
+        if conn.flags.has(Flags::ONE_PACKET) {
+            self.end(now, id);
+        }
+        Decision::Carry(binding)
+    }
+
+    /// Looks at a packet that travels through us, and translates it if it is a server's answer (or
+    /// an ICMP error about one). TTL and MTU have been seen to.
+    ///
+    /// # Errors
+    /// [`Decision::Refuse`] or [`Decision::Drop`] if it ends here.
+    pub fn reply(
+        &mut self,
+        now: Instant,
+        packet: &mut Packet,
+        headers: &Headers,
+    ) -> Result<(), Decision> {
+        if !self.services.has_family(headers.family) {
+            return Ok(());
+        }
+        if let Some(quote) = related::quote(packet.bytes(), headers) {
+            return self.related_reply(packet, headers, &quote).map_err(Decision::Drop);
+        }
+        let Some(flow) = headers.flow(packet.bytes()) else { return Ok(()) };
+        let flags = tcp_flags(headers, packet.bytes());
+        let Some(id) = self.table.find_reply(&flow) else {
+            return self.stray_reply(&flow, flags);
+        };
+        let conn = self.table.get(id);
+        if conn.forward == Forward::Masq {
+            forward::translate_reply(packet, headers, conn.virt).map_err(Decision::Drop)?;
+        }
+        self.count_out(id, headers.len);
+        self.touch(now, id, Direction::Output, flags);
+        Ok(())
+    }
+
+    /// `nat_icmp_send`: a real server that speaks without a connection is told so.
+    fn stray_reply(&self, flow: &Flow, flags: TcpFlags) -> Result<(), Decision> {
+        if !self.knobs.nat_icmp_send || flags.rst() || !self.services.has_masq_server(flow) {
+            return Ok(());
+        }
+        Err(Decision::Refuse(icmp::Error::PortUnreachable, DropReason::NoConnection))
+    }
+
+    /// The connection of a client's packet, unless the packet opens a new one in its place or its
+    /// server is gone.
+    fn known(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        flags: TcpFlags,
+    ) -> Result<Option<ConnId>, DropReason> {
+        let Some(id) = self.table.find_request(flow) else { return Ok(None) };
+        let conn = self.table.get(id);
+        let dest = self.services.dest(conn.dest_id);
+        let opens = flow.proto == proto::TCP && flags.syn();
+        if opens && self.is_reusable(conn, dest) {
+            self.expire_old(now, id);
+            return Ok(None);
+        }
+        if dest.available {
+            return Ok(Some(id));
+        }
+        if !self.knobs.expire_nodest_conn {
+            return Err(DropReason::DestinationGone);
+        }
+        self.expire_old(now, id);
+        Ok(None)
+    }
+
+    /// Whether a SYN on an old connection opens a new one (`conn_reuse_mode`).
+    fn is_reusable(&self, conn: &Conn, dest: &Dest) -> bool {
+        if self.knobs.expire_nodest_conn && dest.spec.weight == 0 {
+            return true;
+        }
+        if self.knobs.conn_reuse_mode == 0 || conn.is_controlled() {
+            return false;
+        }
+        match conn.state {
+            State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+            State::Tcp(TcpState::FinWait) => {
+                self.knobs.conn_reuse_mode & 2 != 0 && conn.flags.has(Flags::NO_OUTPUT)
+            }
+            State::Tcp(_) | State::Udp | State::None | State::Assured => false,
+        }
+    }
+
+    /// Ends an old connection before its time, unless it controls others.
+    fn expire_old(&mut self, now: Instant, id: ConnId) {
+        if self.table.get(id).controls() == 0 {
+            self.end(now, id);
+        }
+    }
+
+    /// Steps the state machine, moves the connection between active and inactive, restarts its
+    /// timer.
+    fn touch(&mut self, now: Instant, id: ConnId, from: Direction, flags: TcpFlags) {
+        let conn = self.table.get_mut(id);
+        let mut direction = from;
+        if conn.flags.has(Flags::NO_OUTPUT) {
+            match from {
+                Direction::Output => conn.flags.clear(Flags::NO_OUTPUT),
+                Direction::Input | Direction::InputOnly => direction = Direction::InputOnly,
+            }
+        }
+        let next = state::next(conn.proto, conn.state, direction, flags);
+        let assures = match next {
+            State::Tcp(TcpState::Established) => conn.state != next,
+            State::Udp => from == Direction::Output,
+            State::Tcp(_) | State::None | State::Assured => false,
+        };
+        let dest = self.services.dest_mut(conn.dest_id);
+        match (next.is_active(), conn.flags.has(Flags::INACTIVE)) {
+            (true, true) => {
+                conn.flags.clear(Flags::INACTIVE);
+                dest.inactive = dest.inactive.saturating_sub(1);
+                dest.active = dest.active.saturating_add(1);
+            }
+            (false, false) => {
+                conn.flags.set(Flags::INACTIVE);
+                dest.active = dest.active.saturating_sub(1);
+                dest.inactive = dest.inactive.saturating_add(1);
+            }
+            (true, false) | (false, true) => {}
+        }
+        conn.state = next;
+        conn.timeout_s = self.timeouts.of(next);
+        self.table.restart(now, id);
+        if assures {
+            if let Some(template) = self.table.controller(id) {
+                self.table.get_mut(template).state = State::Assured;
+            }
+        }
+    }
+
+    fn count_in(&mut self, id: ConnId, bytes: u16) {
+        let conn = self.table.get_mut(id);
+        conn.in_packets = conn.in_packets.wrapping_add(1);
+        let dest = conn.dest_id;
+        self.count(dest, |stats| stats.count_in(bytes));
+    }
+
+    fn count_out(&mut self, id: ConnId, bytes: u16) {
+        let dest = self.table.get(id).dest_id;
+        self.count(dest, |stats| stats.count_out(bytes));
+    }
+
+    /// Counts for a destination, its service and the whole; nothing for one that was removed.
+    fn count(&mut self, dest: service::DestId, count: impl Fn(&mut Stats)) {
+        let dest = self.services.dest_mut(dest);
+        let Some(service) = dest.service() else { return };
+        count(&mut dest.stats);
+        count(&mut self.services.service_mut(service).stats);
+        count(&mut self.total);
+    }
+
+    /// Binds a connection that is about to be made to its destination.
+    fn bind(&mut self, conn: &Conn) {
+        let dest = self.services.dest_mut(conn.dest_id);
+        if conn.flags.has(Flags::TEMPLATE) {
+            dest.persistent = dest.persistent.saturating_add(1);
+        } else {
+            dest.inactive = dest.inactive.saturating_add(1);
+            dest.check_upper();
+        }
+    }
+
+    fn unbind(&mut self, now: Instant, conn: &Conn) {
+        let dest = self.services.dest_mut(conn.dest_id);
+        let count = match (conn.flags.has(Flags::TEMPLATE), conn.flags.has(Flags::INACTIVE)) {
+            (true, _) => &mut dest.persistent,
+            (false, true) => &mut dest.inactive,
+            (false, false) => &mut dest.active,
+        };
+        *count = count.saturating_sub(1);
+        dest.check_lower();
+        self.services.idle(now, conn.dest_id);
+    }
+
+    /// Takes a connection out of the table.
+    fn end(&mut self, now: Instant, id: ConnId) {
+        let conn = self.table.remove(id);
+        self.unbind(now, &conn);
+    }
+
+    /// Forgets at most `budget` connections whose time is up; true if more may be due.
+    pub fn expire(&mut self, now: Instant, budget: usize) -> bool {
+        if now >= self.trash_due && self.services.has_trash() {
+            self.services.empty_trash(now);
+            self.trash_due = now.after(TRASH_EVERY);
+        }
+        for _ in 0..budget {
+            let Some(conn) = self.table.expire(now) else { return false };
+            self.unbind(now, &conn);
+        }
+        true
+    }
+
+    /// When [`expire`](Self::expire) may have something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let trash = self.services.has_trash().then_some(self.trash_due);
+        [self.table.deadline(), trash].into_iter().flatten().min()
+    }
+
+    /// `-A`.
+    ///
+    /// # Errors
+    /// [`Refusal::ServiceExists`].
+    pub fn add_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
+        self.services.add(spec)
+    }
+
+    /// `-E`.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchService`].
+    pub fn edit_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
+        self.services.edit(spec)
+    }
+
+    /// `-D`.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchService`].
+    pub fn remove_service(&mut self, now: Instant, key: &ServiceKey) -> Result<(), Refusal> {
+        self.services.remove(now, key)
+    }
+
+    /// `-a`.
+    ///
+    /// # Errors
+    /// [`Refusal::ServiceNotDefined`], [`Refusal::DestExists`], [`Refusal::OutOfRange`].
+    pub fn add_dest(&mut self, key: &ServiceKey, spec: DestSpec) -> Result<(), Refusal> {
+        self.services.add_dest(key, spec)
+    }
+
+    /// `-e`.
+    ///
+    /// # Errors
+    /// [`Refusal::ServiceNotDefined`], [`Refusal::NoSuchDest`], [`Refusal::OutOfRange`].
+    pub fn edit_dest(&mut self, key: &ServiceKey, spec: DestSpec) -> Result<(), Refusal> {
+        self.services.edit_dest(key, spec)
+    }
+
+    /// `-d`.
+    ///
+    /// # Errors
+    /// [`Refusal::ServiceNotDefined`], [`Refusal::NoSuchDest`].
+    pub fn remove_dest(
+        &mut self,
+        now: Instant,
+        key: &ServiceKey,
+        dest: Endpoint,
+    ) -> Result<(), Refusal> {
+        self.services.remove_dest(now, key, dest)
+    }
+
+    /// `--set`: seconds, 0 keeps the present value.
+    pub fn set_timeouts(&mut self, tcp_s: u32, tcp_fin_s: u32, udp_s: u32) {
+        self.timeouts.set(tcp_s, tcp_fin_s, udp_s);
+    }
+
+    /// Services and destinations, for listing.
+    pub const fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Connections and templates, for listing.
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// What has gone through in all.
+    pub const fn total(&self) -> Stats {
+        self.total
+    }
+}
+
+fn tcp_flags(headers: &Headers, bytes: &[u8]) -> TcpFlags {
+    match headers.proto {
+        proto::TCP => TcpFlags::of(headers.payload(bytes)),
+        _ => TcpFlags::default(),
+    }
+}

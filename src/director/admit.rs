@@ -1,0 +1,222 @@
+//! A new connection: service → persistence → scheduler → table.
+//!
+//! Kept from the kernel: the order of `ip_vs_schedule` and `ip_vs_sched_persist`; that a live
+//! template leads also to a drained or overloaded server; that a persistent service that groups ports
+//! ignores its servers' ports.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::service::{Dest, DestId, ServiceId, FTP, FTP_DATA};
+use super::{Decision, Director};
+use crate::config::{Method, ServiceKey, ServiceSpec};
+use crate::conn::{Conn, ConnId, Flags, Forward};
+use crate::packet::l4::{self, TcpFlags};
+use crate::packet::{icmp, proto, DropReason, Endpoint, Family, Flow, Headers, Packet};
+use crate::world::Instant;
+
+/// The port of a template that must not be found any more but lives on for its connections.
+const RETIRED: u16 = 65535;
+
+impl Director {
+    /// Makes a connection for a first packet.
+    ///
+    /// # Errors
+    /// What to do with the packet if there is to be none.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        headers: &Headers,
+        flow: &Flow,
+        flags: TcpFlags,
+    ) -> Result<ConnId, Decision> {
+        if headers.payload(packet.bytes()).len() < l4::header_min(flow.proto) {
+            return Err(Decision::Drop(DropReason::TransportShort));
+        }
+        let may_open = flags.syn() || self.knobs.sloppy_tcp;
+        if flow.proto == proto::TCP && (flags.rst() || !may_open) {
+            return Err(Decision::Pass);
+        }
+        let service = self.services.lookup(packet.mark, flow.proto, flow.dst);
+        let service = service.ok_or(Decision::Pass)?;
+        if flow.src.port == FTP_DATA {
+            return Err(Decision::Pass);
+        }
+        let spec = &self.services.service(service).spec;
+        if spec.persistent_s.is_some() {
+            return self.admit_persistent(now, service, flow);
+        }
+        let other_port = port_of(spec).is_some_and(|port| port != flow.dst.port);
+        let picked = if other_port { None } else { self.services.pick(service) };
+        let Some(dest_id) = picked else { return Err(self.nobody(service, flow)) };
+        let port = match self.services.dest(dest_id).spec.dest.port {
+            0 => flow.dst.port,
+            port => port,
+        };
+        self.make(now, service, flow, dest_id, port)
+    }
+
+    /// Puts a connection to port `port` of a destination into the table.
+    fn make(
+        &mut self,
+        now: Instant,
+        service: ServiceId,
+        flow: &Flow,
+        dest_id: DestId,
+        port: u16,
+    ) -> Result<ConnId, Decision> {
+        let dest = self.services.dest(dest_id);
+        let to = Endpoint::new(dest.spec.dest.addr, port);
+        let mut conn = Conn::new(flow.proto, flow.src, flow.dst, to);
+        conn.forward = forward_of(dest);
+        conn.dest_id = dest_id;
+        conn.flags.set(Flags::INACTIVE);
+        if conn.forward != Forward::Masq {
+            conn.flags.set(Flags::NO_OUTPUT);
+        }
+        if self.services.service(service).spec.one_packet && flow.proto == proto::UDP {
+            conn.flags.set(Flags::ONE_PACKET);
+        }
+        let id = self.enter(now, conn)?;
+        self.count(dest_id, |stats| stats.conns = stats.conns.wrapping_add(1));
+        Ok(id)
+    }
+
+    /// Inserts an entry and binds it to its destination.
+    fn enter(&mut self, now: Instant, conn: Conn) -> Result<ConnId, Decision> {
+        let full = Decision::Drop(DropReason::TableFull);
+        let bound = conn.clone();
+        let id = self.table.insert(now, conn).map_err(|_| full)?;
+        self.bind(&bound);
+        Ok(id)
+    }
+
+    /// Makes a connection that its client network's template controls.
+    fn admit_persistent(
+        &mut self,
+        now: Instant,
+        service: ServiceId,
+        flow: &Flow,
+    ) -> Result<ConnId, Decision> {
+        let key = TemplateKey::of(&self.services.service(service).spec, flow);
+        let template = match self.live_template(&key) {
+            Some(template) => template,
+            None => self.make_template(now, service, flow, &key)?,
+        };
+        let dest_id = self.table.get(template).dest_id;
+        let server_port = self.services.dest(dest_id).spec.dest.port;
+        let same_port = port_of(&self.services.service(service).spec) == Some(flow.dst.port);
+        let port = if same_port && server_port != 0 { server_port } else { flow.dst.port };
+        let id = self.make(now, service, flow, dest_id, port)?;
+        self.table.control(template, id);
+        self.table.restart(now, template);
+        Ok(id)
+    }
+
+    /// The template of a client network, if its destination may still be used. One that may not is
+    /// retired: no longer found, it lives on for the connections it controls.
+    fn live_template(&mut self, key: &TemplateKey) -> Option<ConnId> {
+        let id = self.table.find_template(key.proto, key.client, key.virt)?;
+        let dest = self.services.dest(self.table.get(id).dest_id);
+        let quiet = self.knobs.expire_quiescent_template && dest.spec.weight == 0;
+        if dest.available && !quiet {
+            return Some(id);
+        }
+        self.table.rename(id, Endpoint::new(key.virt.addr, RETIRED));
+        self.table.get_mut(id).dest.port = RETIRED;
+        None
+    }
+
+    fn make_template(
+        &mut self,
+        now: Instant,
+        service: ServiceId,
+        flow: &Flow,
+        key: &TemplateKey,
+    ) -> Result<ConnId, Decision> {
+        let Some(dest_id) = self.services.pick(service) else {
+            return Err(self.nobody(service, flow));
+        };
+        let dest = self.services.dest(dest_id);
+        let port = if key.groups_ports { 0 } else { dest.spec.dest.port };
+        let to = Endpoint::new(dest.spec.dest.addr, port);
+        let mut conn = Conn::new(key.proto, Endpoint::new(key.client, 0), key.virt, to);
+        conn.forward = forward_of(dest);
+        conn.dest_id = dest_id;
+        conn.flags.set(Flags::TEMPLATE);
+        conn.timeout_s = self.services.service(service).spec.persistent_s.unwrap_or_default();
+        self.enter(now, conn)
+    }
+
+    /// What becomes of a first packet for which no destination can be had.
+    fn nobody(&self, service: ServiceId, flow: &Flow) -> Decision {
+        let spec = &self.services.service(service).spec;
+        if port_of(spec) == Some(FTP) && flow.dst.port != FTP {
+            return Decision::Pass;
+        }
+        Decision::Refuse(icmp::Error::PortUnreachable, DropReason::NoDestination)
+    }
+}
+
+/// What a template is found by.
+struct TemplateKey {
+    proto: u8,
+    client: IpAddr,
+    virt: Endpoint,
+    /// One template serves several ports, so that servers' ports do not count.
+    groups_ports: bool,
+}
+
+impl TemplateKey {
+    fn of(spec: &ServiceSpec, flow: &Flow) -> Self {
+        let client = masked(flow.src.addr, spec.netmask);
+        match spec.key {
+            ServiceKey::Mark { family, mark } => {
+                let virt = Endpoint::new(mark_address(family, mark), 0);
+                Self { proto: 0, client, virt, groups_ports: true }
+            }
+            ServiceKey::Address { virt, .. } => {
+                let groups_ports = virt.port != flow.dst.port || virt.port == FTP;
+                let port = if groups_ports { 0 } else { virt.port };
+                let virt = Endpoint::new(flow.dst.addr, port);
+                Self { proto: flow.proto, client, virt, groups_ports }
+            }
+        }
+    }
+}
+
+/// The port of a service known by address; `None` for one known by mark.
+const fn port_of(spec: &ServiceSpec) -> Option<u16> {
+    match spec.key {
+        ServiceKey::Address { virt, .. } => Some(virt.port),
+        ServiceKey::Mark { .. } => None,
+    }
+}
+
+const fn forward_of(dest: &Dest) -> Forward {
+    match dest.spec.method {
+        Method::Masq => Forward::Masq,
+        Method::Tunnel => Forward::Tunnel,
+        Method::Route => Forward::Route,
+    }
+}
+
+/// A client's network: IPv4 under any mask, IPv6 cut to a prefix length.
+fn masked(addr: IpAddr, mask: u32) -> IpAddr {
+    match addr {
+        IpAddr::V4(addr) => IpAddr::V4((u32::from(addr) & mask).into()),
+        IpAddr::V6(addr) => {
+            let host_bits = 128_u32.saturating_sub(mask);
+            let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+            IpAddr::V6((u128::from(addr) & mask).into())
+        }
+    }
+}
+
+/// The address under which the templates of a firewall mark are kept and listed.
+fn mark_address(family: Family, mark: u32) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(mark.into()),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from(u128::from(mark) << 96)),
+    }
+}

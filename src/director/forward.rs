@@ -1,0 +1,93 @@
+//! NAT, DR, TUN: bytes in, bytes out.
+//!
+//! Kept from the kernel: NAT edits addresses, ports and checksums and nothing else; direct routing
+//! edits nothing; a tunnel puts a header in front.
+
+use std::net::IpAddr;
+
+use super::related;
+use super::service::Dest;
+use crate::conn::{Conn, Forward};
+use crate::packet::checksum::Delta;
+use crate::packet::ip::{self, Which};
+use crate::packet::{l4, tunnel, DropReason, Endpoint, Headers, Packet};
+
+/// What forwarding needs to know of a connection: the small copy that leaves the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// How its packets travel.
+    pub forward: Forward,
+    /// The virtual end.
+    pub virt: Endpoint,
+    /// The server's end; its address is the next one to route to.
+    pub dest: Endpoint,
+    /// Where the packet quotes another, if it is an ICMP error about the connection.
+    pub quotes_at: Option<u16>,
+}
+
+impl Binding {
+    pub(super) fn of(conn: &Conn, _dest: &Dest) -> Self {
+        Self { forward: conn.forward, virt: conn.virt, dest: conn.dest, quotes_at: None }
+    }
+}
+
+/// What a tunnel's outer header needs that the packet does not say.
+#[derive(Debug, Clone, Copy)]
+pub struct Outer {
+    /// Our address towards the server.
+    pub src: IpAddr,
+    /// Copy "don't fragment" (`pmtu_disc`).
+    pub copy_dont_fragment: bool,
+    /// Identification of the outer IPv4 header.
+    pub id: u16,
+}
+
+/// Makes a request what the real server is to get; `headers` are those of the packet, TTL counted
+/// down. `outer` is looked at for tunnels only.
+///
+/// # Errors
+/// The reason to drop the packet.
+pub fn rewrite(
+    packet: &mut Packet,
+    headers: &Headers,
+    binding: &Binding,
+    outer: impl FnOnce() -> Option<Outer>,
+) -> Result<(), DropReason> {
+    match (binding.forward, binding.quotes_at) {
+        (Forward::Route, _) => Ok(()),
+        (Forward::Masq, None) => translate_request(packet, headers, binding),
+        (Forward::Masq, Some(at)) => related::translate_request(packet, headers, at, binding),
+        (Forward::Tunnel, _) => {
+            let outer = outer().ok_or(DropReason::NoRoute)?;
+            let (src, dst) = (outer.src, binding.dest.addr);
+            tunnel::encapsulate(packet, headers, src, dst, outer.copy_dont_fragment, outer.id)
+        }
+    }
+}
+
+fn translate_request(
+    packet: &mut Packet,
+    headers: &Headers,
+    binding: &Binding,
+) -> Result<(), DropReason> {
+    let delta = Delta::default().address(headers.dst, binding.dest.addr);
+    let after = Headers { dst: binding.dest.addr, ..*headers };
+    let bytes = packet.bytes_mut();
+    l4::translate(bytes, &after, 2, binding.dest.port, delta)?;
+    ip::set_address(bytes, Which::Destination, binding.dest.addr);
+    Ok(())
+}
+
+/// Gives a server's answer the virtual end as its source.
+pub(super) fn translate_reply(
+    packet: &mut Packet,
+    headers: &Headers,
+    virt: Endpoint,
+) -> Result<(), DropReason> {
+    let delta = Delta::default().address(headers.src, virt.addr);
+    let after = Headers { src: virt.addr, ..*headers };
+    let bytes = packet.bytes_mut();
+    l4::translate(bytes, &after, 0, virt.port, delta)?;
+    ip::set_address(bytes, Which::Source, virt.addr);
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! ICMP errors about our connections, both ways (RFC 5508 is the same idea for NAT).
+//!
+//! Kept from the kernel: IPv4 unreachable, source quench and time exceeded are looked at, parameter
+//! problem and redirect are not; every ICMPv6 error is. Addresses and ports inside the quoted packet
+//! are translated and its IPv4 header checksum mended, its transport checksum is not. Errors count as
+//! packets and leave state and timer alone. An error that does not concern a connection passes.
+
+use super::{forward::Binding, Decision, Director};
+use crate::conn::Forward;
+use crate::packet::ip::{self, Which};
+use crate::packet::{
+    checksum, proto, DropReason, Endpoint, Family, Flow, Fragment, Headers, Packet,
+};
+
+/// Bytes of an ICMP header in front of what it quotes.
+const ICMP_HEADER: usize = 8;
+
+/// The packet that an ICMP error quotes.
+pub(super) struct Quote {
+    /// Where it begins in the IP packet.
+    at: u16,
+    /// Its flow.
+    flow: Flow,
+}
+
+/// What an ICMP error quotes, if it is one of those that are looked at and quotes enough.
+pub(super) fn quote(bytes: &[u8], headers: &Headers) -> Option<Quote> {
+    let icmp = headers.payload(bytes);
+    let kind = *icmp.first()?;
+    let is_error = match (headers.family, headers.proto) {
+        (Family::V4, proto::ICMP) => matches!(kind, 3 | 4 | 11),
+        (Family::V6, proto::ICMPV6) => kind < 128,
+        _ => return None,
+    };
+    if !is_error || headers.fragment == Fragment::Later {
+        return None;
+    }
+    let quoted = icmp.get(ICMP_HEADER..)?;
+    let inner = Headers::quoted(quoted).ok().filter(|inner| inner.family == headers.family)?;
+    let flow = inner.flow(quoted)?;
+    Some(Quote { at: headers.transport + ICMP_HEADER as u16, flow })
+}
+
+impl Director {
+    /// An error from the client's side: it quotes what the virtual end sent to the client.
+    pub(super) fn related_request(
+        &mut self,
+        bytes: &[u8],
+        headers: &Headers,
+        quote: &Quote,
+    ) -> Decision {
+        let Some(id) = self.table.find_request(&quote.flow.reversed()) else {
+            return Decision::Pass;
+        };
+        let conn = self.table.get(id);
+        let mut binding = Binding::of(conn, self.services.dest(conn.dest_id));
+        binding.quotes_at = Some(quote.at);
+        if binding.forward == Forward::Masq && !is_sound(bytes, headers) {
+            return Decision::Drop(DropReason::IcmpMalformed);
+        }
+        self.count_in(id, headers.len);
+        Decision::Carry(binding)
+    }
+
+    /// An error from the server's side, or from a router there: it quotes what the client sent to
+    /// the server. It reaches the client as if the virtual address had said it.
+    pub(super) fn related_reply(
+        &mut self,
+        packet: &mut Packet,
+        headers: &Headers,
+        quote: &Quote,
+    ) -> Result<(), DropReason> {
+        let Some(id) = self.table.find_reply(&quote.flow.reversed()) else { return Ok(()) };
+        let conn = self.table.get(id);
+        if conn.forward != Forward::Masq {
+            return Ok(());
+        }
+        let virt = conn.virt;
+        if !is_sound(packet.bytes(), headers) {
+            return Err(DropReason::IcmpMalformed);
+        }
+        translate(packet, headers, quote.at, Which::Source, Which::Destination, virt);
+        self.count_out(id, headers.len);
+        Ok(())
+    }
+}
+
+/// Translates an error from the client's side for the real server.
+pub(super) fn translate_request(
+    packet: &mut Packet,
+    headers: &Headers,
+    at: u16,
+    binding: &Binding,
+) -> Result<(), DropReason> {
+    translate(packet, headers, at, Which::Destination, Which::Source, binding.dest);
+    Ok(())
+}
+
+/// Writes `end` as the `outside` address of the error and as the `inside` address and port of what it
+/// quotes, and sums the ICMP message up anew.
+fn translate(
+    packet: &mut Packet,
+    headers: &Headers,
+    at: u16,
+    outside: Which,
+    inside: Which,
+    end: Endpoint,
+) {
+    let bytes = packet.bytes_mut();
+    ip::set_address(bytes, outside, end.addr);
+    let quoted = &mut bytes[usize::from(at)..];
+    if let Ok(inner) = Headers::quoted(quoted) {
+        ip::set_address(quoted, inside, end.addr);
+        let port = usize::from(inner.transport) + if inside == Which::Source { 0 } else { 2 };
+        if let Some(place) = quoted.get_mut(port..port + 2) {
+            place.copy_from_slice(&end.port.to_be_bytes());
+        }
+    }
+    let (src, dst) = match outside {
+        Which::Source => (end.addr, headers.dst),
+        Which::Destination => (headers.src, end.addr),
+    };
+    let icmp = &mut bytes[usize::from(headers.transport)..];
+    icmp[2..4].fill(0);
+    let sum = match headers.family {
+        Family::V4 => checksum::of(icmp),
+        Family::V6 => checksum::transport(src, dst, proto::ICMPV6, icmp),
+    };
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Whether the message's own checksum is right.
+fn is_sound(bytes: &[u8], headers: &Headers) -> bool {
+    let icmp = headers.payload(bytes);
+    match headers.family {
+        Family::V4 => checksum::of(icmp) == 0,
+        Family::V6 => checksum::transport(headers.src, headers.dst, proto::ICMPV6, icmp) == 0,
+    }
+}
