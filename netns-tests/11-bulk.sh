@@ -26,14 +26,14 @@ carried() { awk -v w="$1" -v s="$2" -v b="$size" 'BEGIN { printf "       %s: %.1
 
 up() {
     local started=$EPOCHREALTIME got
-    got=$(on cl curl -gsS -m 100 -T "$BULK" "$2" 2>&1)
+    got=$(on cl curl -sS -m 100 -T "$BULK" "$2" 2>&1)
     carried "$1" "$(awk -v a="$started" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')"
     same "$1: $size bytes upwards arrive whole" "$sum" "$got"
 }
 
 down() {
     local started=$EPOCHREALTIME got
-    got=$(on cl curl -gsS -m 100 "$2/file" 2>&1 | sha256sum | cut -d' ' -f1)
+    got=$(on cl curl -sS -m 100 "$2/file" 2>&1 | sha256sum | cut -d' ' -f1)
     carried "$1" "$(awk -v a="$started" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')"
     same "$1: $size bytes downwards arrive whole" "$sum" "$got"
 }

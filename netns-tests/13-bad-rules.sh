@@ -4,7 +4,7 @@
 #   lb: br-wan, and no frame anywhere
 
 . "$(dirname "$0")/lib.sh"
-needs
+needs ip
 
 director_host br-wan
 

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 needs dig socat tcpdump ethtool
 
-ask() { local _; for ((_ = 0; _ < $1; _++)); do on cl dig +short +time=2 +tries=1 @10.77.1.100 TXT who.test; done; }
+ask() { local i; for ((i = 0; i < $1; i++)); do on cl dig +short +time=2 +tries=1 @10.77.1.100 TXT who.test; done; }
 
 street_nat
 {

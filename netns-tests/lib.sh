@@ -44,7 +44,7 @@ DIRECTOR=
 
 cleanup() {
     local status=$? pid host
-    trap '' INT TERM
+    trap '' HUP INT PIPE TERM
     for pid in ${PIDS[@]+"${PIDS[@]}"}; do stop "$pid"; done
     for host in ${HOSTS[@]+"${HOSTS[@]}"}; do
         # Only what this script started lives in a namespace that this script made.
@@ -59,7 +59,9 @@ cleanup() {
     exit "$status"
 }
 trap cleanup EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 141' PIPE
 trap 'exit 143' TERM
 
 # Prints the director's log, so that a failure can be read from the test's output alone.
@@ -180,9 +182,9 @@ mac() { on "$1" cat "/sys/class/net/$2/address"; }
 
 # until SECONDS COMMAND...: waits until the command succeeds.
 until_true() {
-    local rounds=$(($1 * 20)) _
+    local rounds=$(($1 * 20)) round
     shift
-    for ((_ = 0; _ < rounds; _++)); do
+    for ((round = 0; round < rounds; round++)); do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.05
     done
@@ -302,10 +304,10 @@ decap() {
 
 # get HOST COUNT URL: so many requests one after the other, each a connection of its own (the
 # server speaks HTTP/1.0); prints one answer a line.
-get() { on "$1" curl -gsS -m 5 --noproxy '*' "$3?[1-$2]" 2>&1; }
+get() { on "$1" curl -sS -m 5 --noproxy '*' "$3?[1-$2]" 2>&1; }
 
 # shares: how often each line occurs, as `a×3 b×2`, sorted by name.
-shares() { sort | uniq -c | awk '{ printf "%s%s×%s", NR > 1 ? " " : "", $2, $1 } END { print "" }'; }
+shares() { sort | uniq -c | awk '{ printf "%s%s×%s", (NR > 1 ? " " : ""), $2, $1 } END { print "" }'; }
 
 # ---- captures ------------------------------------------------------------------------------------------
 
