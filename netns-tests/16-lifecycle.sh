@@ -24,7 +24,7 @@ ip addr add 10.77.5.1/24 dev tap-keep
 RULES
 link() { on lb ip -o link show dev "$1"; }
 # state DEV: what an operator could have set: flags, MTU, bridge.
-state() { link "$1" | sed -E 's/^[0-9]+: //; s/,?LOWER_UP//; s/,?NO-CARRIER//; s/ state [A-Z]+//; s/ link.*//'; }
+state() { link "$1" | sed -E 's/^[0-9]+: //; s/ qdisc [a-z_]+//; s/,?LOWER_UP//; s/,?NO-CARRIER//; s/ state [A-Z]+//; s/ link.*//'; }
 before=$(state tap-keep)
 
 balance "$WORK/rules"

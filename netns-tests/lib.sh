@@ -15,6 +15,8 @@
 
 set -u -o pipefail
 export LC_ALL=C
+# The checks read the account of frames from the log, which is written at this level.
+export RUST_LOG=info
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
