@@ -1,0 +1,81 @@
+# `make` alone lists what can be done here.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+CARGO ?= cargo
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+MUSL := $(patsubst %-gnu,%-musl,$(HOST))
+# The static executable is built for musl where that target is installed, else for the host's own.
+STATIC_TARGET = $(if $(wildcard $(shell rustc --print target-libdir --target $(MUSL) 2>/dev/null)),$(MUSL),$(HOST))
+STATIC_MAX := 2097152
+# The tests run the program as a router distribution builds it: with overflow checks.
+TAPVS ?= $(CURDIR)/target/debug/tapvs
+export TAPVS
+
+# tool=package: what the build and the tests need beyond Rust.
+TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
+	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 \
+	timeout=coreutils awk=mawk
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build static demo test netns lint ci clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+deps: ## install what is missing beyond Rust (Debian packages); nothing missing, nothing done
+	@missing=
+	for pair in $(TOOLS); do
+	    command -v "$${pair%%=*}" >/dev/null || missing="$$missing $${pair#*=}"
+	done
+	[ -e /usr/include/stdio.h ] || missing="$$missing libc6-dev"
+	command -v $(CARGO) >/dev/null || echo "deps: no cargo: install Rust 1.85 or newer first (https://rustup.rs)"
+	[ -n "$$missing" ] || exit 0
+	command -v apt-get >/dev/null || { echo "deps: install these by your own package manager:$$missing"; exit 1; }
+	[ "$$(id -u)" = 0 ] || { echo "deps: as root, run: apt-get install$$missing"; exit 1; }
+	echo "deps: installing$$missing"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 && exit 0
+	apt-get update >/dev/null
+	apt-get install -y --no-install-recommends $$missing
+
+build: ## build target/release/tapvs
+	$(CARGO) build --locked --release
+
+static: ## build the static executable, stripped, and print its size (2 MiB at most)
+	@target=$(STATIC_TARGET)
+	case $$target in *-musl)
+	    # tun-tap's C file wants the kernel's headers, which the host's compiler knows where to find.
+	    export "CC_$${target//-/_}=$${CC:-gcc}" ;;
+	esac
+	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' $(CARGO) build --locked --release --target "$$target"
+	file=target/$$target/release/tapvs
+	size=$$(stat -c %s "$$file")
+	echo "$$file: $$size bytes"
+	[ "$$size" -le $(STATIC_MAX) ] || { echo "more than $(STATIC_MAX) bytes"; exit 1; }
+
+demo: deps build ## watch three servers share the requests of a client, by NAT, direct routing and tunnel
+	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/demo.sh
+
+test: deps ## run every test: unit, scenario and (as root) namespace tests
+	@netns-tests/all
+
+netns: deps ## run the namespace tests alone; `make netns T=02-dr` runs one
+	@$(CARGO) build --locked
+	netns-tests/run $(T)
+
+lint: ## formatting, clippy and shellcheck, all fatal
+	@echo "cargo fmt --check"
+	$(CARGO) fmt --check
+	echo "cargo clippy"
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
+	echo "shellcheck"
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all .ci/run
+
+ci: deps lint test ## what a change must pass
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+.ONESHELL:
