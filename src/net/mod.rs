@@ -223,7 +223,7 @@ impl Router {
     pub fn is_local(&self, addr: IpAddr) -> bool {
         self.roles.get(&addr).is_some_and(|role| role.own > 0 || role.virt > 0)
             || addr.is_loopback()
-            || (!self.local.is_empty() && self.local.lookup(addr).is_some())
+            || self.is_in_local_network(addr)
     }
 
     /// The way to `dst`, which is not ours ([`is_local`](Self::is_local) is asked first). A
@@ -303,8 +303,12 @@ impl Router {
     }
 
     /// Whether we answer on `link` to the question who has `addr`: it is ours, and a network of the
-    /// port holds it.
+    /// port holds it. A link-local address is of one port only.
     pub fn answers(&self, link: LinkId, addr: IpAddr) -> bool {
+        if is_link_local(addr) {
+            let has = |port: &Link| port.addresses.iter().any(|&(own, _)| own == addr);
+            return self.link(link).is_some_and(|port| port.tap && has(port));
+        }
         !addr.is_loopback()
             && self.is_local(addr)
             && self.link(link).is_some_and(|link| link.tap && link.holds(addr))
@@ -371,20 +375,24 @@ impl Router {
         impossible
             || zero
             || headers.dst.is_loopback()
-            || self.is_local(headers.src)
-            || self.is_broadcast(headers.src)
-            || (is_link_local_v6(headers.src)
-                && !is_link_local_v6(headers.dst)
+            || headers.src.is_loopback()
+            || self.roles.contains_key(&headers.src)
+            || self.is_in_local_network(headers.src)
+            || (is_link_local(headers.src)
+                && !is_link_local(headers.dst)
                 && !headers.dst.is_multicast()
                 && !self.is_local(headers.dst))
     }
 
-    fn is_group(&self, addr: IpAddr) -> bool {
-        addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST) || self.is_broadcast(addr)
+    fn is_in_local_network(&self, addr: IpAddr) -> bool {
+        !self.local.is_empty() && self.local.lookup(addr).is_some()
     }
 
-    fn is_broadcast(&self, addr: IpAddr) -> bool {
-        self.roles.get(&addr).is_some_and(|role| role.broadcast && role.own == 0)
+    fn is_group(&self, addr: IpAddr) -> bool {
+        let broadcast = |role: &Role| role.broadcast && role.own == 0;
+        addr.is_multicast()
+            || addr == IpAddr::V4(Ipv4Addr::BROADCAST)
+            || (addr.is_ipv4() && self.roles.get(&addr).is_some_and(broadcast))
     }
 }
 
@@ -398,9 +406,9 @@ pub fn frame(packet: &mut Packet, src: Mac, dst: Mac) -> Result<(), DropReason> 
     Ethernet { dst, src, ethertype }.push(packet)
 }
 
-/// Whether an address is an IPv6 link-local one.
-pub fn is_link_local(addr: IpAddr) -> bool {
-    is_link_local_v6(addr)
+/// Whether an address is an IPv6 link-local one, which means something on one port only.
+pub const fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 /// Takes the Ethernet header off; gives whether the frame was for a group.
@@ -422,10 +430,6 @@ fn take_ethernet(link: &Link, packet: &mut Packet) -> Result<bool, Verdict> {
         Some(_) => Ok(group),
         None => Err(Verdict::Drop(DropReason::IpShort)),
     }
-}
-
-const fn is_link_local_v6(addr: IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 /// The broadcast address of a network, where it has one (RFC 919, RFC 3021).

@@ -92,7 +92,7 @@ impl<T: Copy> Table<T> {
     }
 
     /// Whether nothing leads anywhere.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 }

@@ -276,7 +276,7 @@ impl Neighbour {
                 let mac = link_address(options, Self::TARGET_LINK_ADDRESS)?;
                 let flags = message[4];
                 let solicited = flags & 0x40 != 0;
-                (!src.is_unspecified() && !(solicited && dst.is_multicast())).then_some(
+                (!(src.is_unspecified() || solicited && dst.is_multicast())).then_some(
                     Self::Advertisement {
                         target,
                         mac,
