@@ -1,58 +1,283 @@
 //! Fast and slow side of one worker together: frames in, frames out, no device and no clock.
 //!
-//! (signatures; the room is being filled)
+//! The engine keeps the account of frames: every received frame is forwarded, answered, dropped
+//! under a name, or waiting for a neighbour or its other fragments.
 
-use crate::config::{Config, Refusal};
-use crate::packet::{LinkId, Packet};
-use crate::world::Instant;
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use crate::config::{Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey};
+use crate::control::show;
+use crate::director::Director;
+use crate::fast::Fast;
+use crate::net::{Link, Router};
+use crate::packet::{DropCounters, DropReason, Headers, LinkId, Packet, Verdict};
+use crate::slow::{Conflict, Outcome, Slow};
+use crate::world::{Instant, Rng};
+
+/// Connections and templates that are kept at most: a gigabyte of them.
+const CONNECTIONS_MAX: usize = 8 << 20;
+
+/// Bytes of an IP packet on a port whose MTU nobody gave.
+pub const MTU_DEFAULT: u16 = 1500;
+
+/// Connections that are forgotten in one go, so that a mass expiry does not hold packets up.
+const EXPIRE_BUDGET: usize = 4096;
 
 /// The whole director of one worker.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    fast: Fast,
+    slow: Slow,
+    /// Whole packets put together from fragments, ready to be sent.
+    ready: VecDeque<Packet>,
+    received: u64,
+    forwarded: u64,
+    answered: u64,
+    drops: DropCounters,
+    /// More connections may be due than were forgotten in one go.
+    expiring: bool,
+}
 
 impl Engine {
-    /// Makes a director from a configuration in which every TAP port has a MAC and every port an
-    /// MTU (`LinkSettings`). Link `i` is `config.ports[i]`.
+    /// Makes a director from a configuration in which every TAP port has a MAC. Link `i` is
+    /// `config.ports[i]`. `seed` is all the chance there is: the same seed and frames give the same
+    /// answers.
     ///
     /// # Errors
     /// What the configuration asks for that cannot be.
-    pub fn new(_config: &Config, _seed: u64) -> Result<Self, Refusal> {
-        Ok(Self {})
+    pub fn new(config: &Config, seed: u64) -> Result<Self, Refusal> {
+        let rng = Rng::new(seed);
+        let mut engine = Self {
+            fast: Fast::new(
+                router(config, rng.fork(1))?,
+                Director::new(CONNECTIONS_MAX, rng.fork(2)),
+                rng.fork(3),
+            ),
+            slow: Slow::new(rng.fork(4)),
+            ready: VecDeque::new(),
+            received: 0,
+            forwarded: 0,
+            answered: 0,
+            drops: DropCounters::default(),
+            expiring: false,
+        };
+        engine.slow.router = config.knobs.ip6_forward;
+        engine.load(config)?;
+        Ok(engine)
+    }
+
+    /// Gives the director its services.
+    fn load(&mut self, config: &Config) -> Result<(), Refusal> {
+        let Fast { router, director, .. } = &mut self.fast;
+        director.knobs = config.knobs.clone();
+        let timeouts = config.timeouts_s;
+        director.set_timeouts(timeouts.tcp, timeouts.tcp_fin, timeouts.udp);
+        for (service, dests) in &config.services {
+            director.add_service(service.clone())?;
+            if let ServiceKey::Address { virt, .. } = service.key {
+                router.add_virtual(virt.addr);
+            }
+            for dest in dests {
+                director.add_dest(&service.key, dest.clone())?;
+            }
+        }
+        Ok(())
     }
 
     /// Handles one frame received on `packet.link`; `Some(link)`: send the packet's bytes there.
-    pub fn handle(&mut self, _now: Instant, _packet: &mut Packet) -> Option<LinkId> {
+    pub fn handle(&mut self, now: Instant, packet: &mut Packet) -> Option<LinkId> {
+        self.received = self.received.wrapping_add(1);
+        match self.fast.handle(now, packet) {
+            Verdict::Transmit(link) => {
+                self.forwarded = self.forwarded.wrapping_add(1);
+                return Some(link);
+            }
+            Verdict::Drop(reason) => self.drops.add(reason),
+            Verdict::Punt(why) => {
+                let mut copy = Packet::copy_of(packet.link, packet.bytes());
+                copy.mark = packet.mark;
+                let outcome = self.slow.handle(now, &mut self.fast.router, copy, why);
+                self.conclude(now, outcome);
+                self.send_errors(now);
+            }
+        }
         None
+    }
+
+    /// Books what the slow side says of a packet.
+    fn conclude(&mut self, now: Instant, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered => self.answered = self.answered.wrapping_add(1),
+            Outcome::Forwarded => self.forwarded = self.forwarded.wrapping_add(1),
+            Outcome::Waits => {}
+            Outcome::Dropped(reason) => self.drops.add(reason),
+            Outcome::Reassembled(whole, largest) => self.resume(now, whole, largest),
+        }
+    }
+
+    /// Goes on with a packet that was put together from fragments.
+    fn resume(&mut self, now: Instant, mut whole: Packet, largest: u16) {
+        match self.fast.handle_whole(now, &mut whole, largest) {
+            Verdict::Transmit(link) => {
+                self.forwarded = self.forwarded.wrapping_add(1);
+                whole.link = link;
+                self.ready.push_back(whole);
+            }
+            Verdict::Drop(reason) => self.drops.add(reason),
+            Verdict::Punt(why) => {
+                match self.slow.handle(now, &mut self.fast.router, whole, why) {
+                    // It is whole, so it cannot be put together once more.
+                    Outcome::Reassembled(..) => self.drops.add(DropReason::FragmentMalformed),
+                    outcome => self.conclude(now, outcome),
+                }
+            }
+        }
+    }
+
+    /// Sends the ICMP errors that were made; the director sees them as any packet that leaves.
+    fn send_errors(&mut self, now: Instant) {
+        while let Some(mut error) = self.slow.take_error() {
+            let seen = Headers::of(error.bytes())
+                .map(|headers| self.fast.director.reply(now, &mut error, &headers));
+            if matches!(seen, Ok(Ok(()))) {
+                self.slow.send(now, &mut self.fast.router, error);
+            }
+        }
     }
 
     /// The next frame that we send on our own account, on its `link`; call until `None` after
     /// every batch of [`handle`](Self::handle), after [`poll`](Self::poll) and
     /// [`announce`](Self::announce).
     pub fn take(&mut self) -> Option<Packet> {
-        None
+        self.ready.pop_front().or_else(|| self.slow.take())
     }
 
     /// Tells every network of our addresses (gratuitous ARP, unsolicited neighbour advertisement).
-    pub fn announce(&mut self, _now: Instant) {}
+    pub fn announce(&mut self, now: Instant) {
+        self.slow.announce(now, &mut self.fast.router);
+    }
 
     /// Does what is due: neighbour timers, expiry of connections.
-    pub fn poll(&mut self, _now: Instant) {}
+    pub fn poll(&mut self, now: Instant) {
+        self.slow.poll(now, &mut self.fast.router);
+        self.send_errors(now);
+        self.expiring = self.fast.director.expire(now, EXPIRE_BUDGET);
+    }
 
-    /// When [`poll`](Self::poll) is due next.
+    /// When [`poll`](Self::poll) is due next; it may lie in the past.
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        if self.expiring {
+            return Some(Instant::ZERO);
+        }
+        let deadlines = [self.slow.deadline(&self.fast.router), self.fast.director.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The port did not take a frame that was to be sent.
-    pub fn refused(&mut self, _link: LinkId) {}
+    pub fn refused(&mut self, _link: LinkId) {
+        self.forwarded = self.forwarded.saturating_sub(1);
+        self.drops.add(DropReason::PortRefused);
+    }
+
+    /// Who claimed our addresses since the last call.
+    pub fn take_conflicts(&mut self) -> Vec<Conflict> {
+        self.slow.take_conflicts()
+    }
+
+    /// The load balancer, for looking at.
+    pub const fn director(&self) -> &Director {
+        &self.fast.director
+    }
 
     /// What `ipvsadm -Ln` prints.
     pub fn listing(&self) -> String {
-        String::new()
+        show::list(&self.fast.director)
     }
 
-    /// One line that accounts for every frame: received = forwarded + answered + dropped.
+    /// One line that accounts for every frame: received = forwarded + answered + dropped, and those
+    /// that still wait.
     pub fn frames(&self) -> String {
-        String::new()
+        let later = &self.slow.counters;
+        let forwarded = self.forwarded.wrapping_add(later.forwarded);
+        let answered = self.answered.wrapping_add(later.joined);
+        let dropped = self.drops.total().wrapping_add(later.dropped.total());
+        let mut line = format!(
+            "frames: received {} = forwarded {forwarded} + answered {answered} + dropped {dropped}",
+            self.received,
+        );
+        let waiting = self.slow.waiting(&self.fast.router);
+        if waiting > 0 {
+            let _ = write!(line, " + waiting {waiting}");
+        }
+        let _ = write!(line, "; sent on own account {}; drops:", later.own_sent);
+        let counts: Vec<_> = self.drop_counts().collect();
+        if counts.is_empty() {
+            line.push_str(" none");
+        }
+        for (reason, count) in counts {
+            let _ = write!(line, " {}={count}", reason.name());
+        }
+        line
     }
+
+    /// The reasons for which packets were dropped so far, each with its count.
+    pub fn drop_counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        let count = |&reason: &DropReason| {
+            let later = self.slow.counters.dropped.of(reason);
+            (reason, self.drops.of(reason).wrapping_add(later))
+        };
+        DropReason::ALL.iter().map(count).filter(|&(_, count)| count > 0)
+    }
+}
+
+/// Ports, addresses, routes and told neighbours.
+fn router(config: &Config, rng: Rng) -> Result<Router, Refusal> {
+    let links = config.ports.iter().map(link).collect();
+    let mut router = Router::new(links, rng);
+    for (prefix, target) in &config.routes {
+        add_route(config, &mut router, *prefix, target)?;
+    }
+    for (addr, mac, dev) in &config.neighbours {
+        router.add_neighbour(Instant::ZERO, link_named(config, dev)?, *addr, *mac);
+    }
+    Ok(router)
+}
+
+fn link(port: &PortConfig) -> Link {
+    Link {
+        name: port.name.clone(),
+        tap: port.kind == PortKind::Tap,
+        mac: port.settings.mac.unwrap_or_default(),
+        mtu: port.settings.mtu.unwrap_or(MTU_DEFAULT),
+        addresses: port.addresses.iter().map(|own| (own.addr, own.len)).collect(),
+    }
+}
+
+fn add_route(
+    config: &Config,
+    router: &mut Router,
+    prefix: Prefix,
+    target: &RouteTarget,
+) -> Result<(), Refusal> {
+    let Prefix { addr, len } = prefix.network();
+    let added = match target {
+        RouteTarget::Local => {
+            router.add_local_network(addr, len);
+            Ok(())
+        }
+        RouteTarget::Dev(dev) => router.add_route(addr, len, Some(link_named(config, dev)?), None),
+        RouteTarget::Via { gateway, dev } => {
+            let dev = dev.as_deref().map(|dev| link_named(config, dev)).transpose()?;
+            router.add_route(addr, len, dev, Some(*gateway))
+        }
+    };
+    added.map_err(|why| Refusal::Host(format!("route to {prefix}: {why:?}")))
+}
+
+fn link_named(config: &Config, name: &str) -> Result<LinkId, Refusal> {
+    let at = config.ports.iter().position(|port| port.name == name);
+    at.and_then(|at| u16::try_from(at).ok())
+        .map(LinkId)
+        .ok_or_else(|| Refusal::Host(format!("there is no port {name}")))
 }

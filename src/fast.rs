@@ -1,1 +1,200 @@
-//! (room to be filled)
+//! The journey of a packet, on one page: receive → touch, admit → rewrite → egress.
+//!
+//! Each step answers, or ends the journey by `?`. Kept from the kernel: what is sent to us meets the
+//! director before the host, what travels through us meets it between routing and output; route,
+//! TTL and MTU are looked at in that order, after states and counters have moved.
+//!
+//! Nothing here allocates, logs or calls the system.
+
+use std::net::IpAddr;
+
+use crate::conn::Forward;
+use crate::director::forward::{self, Outer};
+use crate::director::{Binding, Decision, Director};
+use crate::net::{Hop, Router};
+use crate::packet::icmp::{Error, Source};
+use crate::packet::{ip, tunnel, DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
+use crate::world::{Instant, Rng};
+
+/// A worker's view of the world: a router with a director in it.
+#[derive(Debug)]
+pub struct Fast {
+    /// The host and router on the wire.
+    pub router: Router,
+    /// The load balancer.
+    pub director: Director,
+    rng: Rng,
+}
+
+impl Fast {
+    /// Puts a router and a director together; `rng` gives identifications to tunnel headers.
+    pub const fn new(router: Router, director: Director, rng: Rng) -> Self {
+        Self { router, director, rng }
+    }
+
+    /// A frame fresh from a port. What is to be sent is a frame again.
+    pub fn handle(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        let headers = match self.router.receive(packet) {
+            Ok(headers) => headers,
+            Err(verdict) => return verdict,
+        };
+        self.carry(now, packet, headers, u16::MAX)
+    }
+
+    /// An IP packet that was put together from fragments of at most `largest` bytes: it does not
+    /// travel on in larger ones.
+    pub fn handle_whole(&mut self, now: Instant, packet: &mut Packet, largest: u16) -> Verdict {
+        match Headers::parse(packet) {
+            Ok(headers) => self.carry(now, packet, headers, largest),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    fn carry(
+        &mut self,
+        now: Instant,
+        packet: &mut Packet,
+        headers: Headers,
+        largest: u16,
+    ) -> Verdict {
+        let journey = if self.router.is_local(headers.dst) {
+            self.to_us(now, packet, headers, largest)
+        } else {
+            self.through_us(now, packet, headers, largest)
+        };
+        journey.unwrap_or_else(|verdict| verdict)
+    }
+
+    /// A packet for an address of ours: a service's, or our own.
+    fn to_us(
+        &mut self,
+        now: Instant,
+        packet: &mut Packet,
+        headers: Headers,
+        largest: u16,
+    ) -> Result<Verdict, Verdict> {
+        if headers.fragment != Fragment::Whole {
+            return Err(Verdict::Punt(Why::Fragment));
+        }
+        let binding = match self.director.request(now, packet, &headers) {
+            Decision::Carry(binding) => binding,
+            Decision::Pass => return Err(Verdict::Punt(Why::Local)),
+            Decision::Refuse(error, reason) => return Err(refuse(error, reason)),
+            Decision::Drop(reason) => return Err(Verdict::Drop(reason)),
+        };
+        self.to_server(now, packet, headers, &binding, largest)
+    }
+
+    /// A request on its way to a real server.
+    fn to_server(
+        &mut self,
+        now: Instant,
+        packet: &mut Packet,
+        mut headers: Headers,
+        binding: &Binding,
+        largest: u16,
+    ) -> Result<Verdict, Verdict> {
+        let server = binding.dest.addr;
+        if self.router.is_local(server) {
+            forward::deliver(packet, &headers, binding).map_err(Verdict::Drop)?;
+            return Err(Verdict::Punt(Why::Local));
+        }
+        let no_route = refuse(Error::HostUnreachable, DropReason::NoRoute);
+        let hop = self.router.route(server).ok_or(no_route)?;
+        if headers.ttl <= 1 {
+            return Err(refuse(Error::TimeExceeded, DropReason::TtlExceeded));
+        }
+        ip::decrement_ttl(packet.bytes_mut(), headers.family);
+        headers.ttl -= 1;
+        self.check_fit(&headers, binding, hop)?;
+        let outer = || self.outer(&hop, server);
+        forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
+        Ok(self.leave(now, packet, hop, largest))
+    }
+
+    /// Whether a request fits into what its path carries, or may be cut.
+    fn check_fit(&self, headers: &Headers, binding: &Binding, hop: Hop) -> Result<(), Verdict> {
+        let tunnelled = binding.forward == Forward::Tunnel;
+        let room = match tunnelled {
+            true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr)),
+            false => hop.mtu,
+        };
+        let may_cut = !headers.dont_fragment
+            || (tunnelled && headers.family == Family::V4 && !self.director.knobs.pmtu_disc);
+        if headers.len <= room || may_cut || binding.quotes_at.is_some() {
+            return Ok(());
+        }
+        Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))
+    }
+
+    /// What a tunnel to `server` says in its outer header.
+    fn outer(&mut self, hop: &Hop, server: IpAddr) -> Option<Outer> {
+        Some(Outer {
+            src: self.router.source_for(hop, Family::of(server))?,
+            copy_dont_fragment: self.director.knobs.pmtu_disc,
+            id: self.rng.next_u16(),
+        })
+    }
+
+    /// A packet for somebody else: a server's answer, an error about one, or plain traffic.
+    fn through_us(
+        &mut self,
+        now: Instant,
+        packet: &mut Packet,
+        mut headers: Headers,
+        largest: u16,
+    ) -> Result<Verdict, Verdict> {
+        if !self.forwards(headers.family) {
+            return Err(Verdict::Drop(DropReason::ForwardingOff));
+        }
+        if headers.fragment != Fragment::Whole && self.director.wants_whole(&headers) {
+            return Err(Verdict::Punt(Why::Fragment));
+        }
+        let told =
+            |error, reason| Verdict::Punt(Why::Error { error, source: Source::Ingress, reason });
+        let no_route = told(Error::NetUnreachable, DropReason::NoRoute);
+        let hop = self.router.route(headers.dst).ok_or(no_route)?;
+        if headers.ttl <= 1 {
+            return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
+        }
+        let reassembled = largest != u16::MAX;
+        if headers.len > hop.mtu && headers.dont_fragment && !reassembled {
+            return Err(told(Error::TooBig(u32::from(hop.mtu)), DropReason::TooBig));
+        }
+        ip::decrement_ttl(packet.bytes_mut(), headers.family);
+        headers.ttl -= 1;
+        if let Decision::Carry(binding) = self.director.related(packet, &headers) {
+            forward::rewrite(packet, &headers, &binding, || None).map_err(Verdict::Drop)?;
+            let no_route = told(Error::NetUnreachable, DropReason::NoRoute);
+            let hop = self.router.route(binding.dest.addr).ok_or(no_route)?;
+            return Ok(self.leave(now, packet, hop, largest));
+        }
+        match self.director.reply(now, packet, &headers) {
+            Ok(()) => Ok(self.leave(now, packet, hop, largest)),
+            Err(Decision::Refuse(error, reason)) => Err(told(error, reason)),
+            Err(Decision::Drop(reason)) => Err(Verdict::Drop(reason)),
+            Err(Decision::Pass | Decision::Carry(_)) => Ok(self.leave(now, packet, hop, largest)),
+        }
+    }
+
+    const fn forwards(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.director.knobs.ip_forward,
+            Family::V6 => self.director.knobs.ip6_forward,
+        }
+    }
+
+    /// Sends a finished packet; one that came in fragments leaves in fragments no larger.
+    fn leave(&mut self, now: Instant, packet: &mut Packet, hop: Hop, largest: u16) -> Verdict {
+        let mtu = hop.mtu.min(largest);
+        if largest != u16::MAX && packet.len() > usize::from(mtu) {
+            return Verdict::Punt(Why::TooLong { link: hop.link, next: hop.next, mtu });
+        }
+        self.router.egress(now, packet, hop)
+    }
+}
+
+/// A request that its sender is told about, in the name of the address that it was sent to.
+const fn refuse(error: Error, reason: DropReason) -> Verdict {
+    Verdict::Punt(Why::Error { error, source: Source::Destination, reason })
+}

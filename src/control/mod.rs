@@ -1,1 +1,3 @@
-//! (room to be filled)
+//! Changing and showing what runs.
+
+pub mod show;

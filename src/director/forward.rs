@@ -65,6 +65,21 @@ pub fn rewrite(
     }
 }
 
+/// Makes a request what a server on this very host is to get: translated, and never in a tunnel.
+///
+/// # Errors
+/// The reason to drop the packet.
+pub fn deliver(
+    packet: &mut Packet,
+    headers: &Headers,
+    binding: &Binding,
+) -> Result<(), DropReason> {
+    match binding.forward {
+        Forward::Masq => rewrite(packet, headers, binding, || None),
+        Forward::Tunnel | Forward::Route => Ok(()),
+    }
+}
+
 fn translate_request(
     packet: &mut Packet,
     headers: &Headers,

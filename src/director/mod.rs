@@ -101,6 +101,13 @@ impl Director {
         Decision::Carry(binding)
     }
 
+    /// Whether a fragment that travels through us is to be put together first, because it may be a
+    /// server's answer.
+    pub fn wants_whole(&self, headers: &Headers) -> bool {
+        let known = matches!(headers.proto, proto::TCP | proto::UDP | proto::ICMP | proto::ICMPV6);
+        known && self.services.has_family(headers.family)
+    }
+
     /// Looks at a packet that travels through us, and translates it if it is a server's answer (or
     /// an ICMP error about one). TTL and MTU have been seen to.
     ///

@@ -42,6 +42,18 @@ pub(super) fn quote(bytes: &[u8], headers: &Headers) -> Option<Quote> {
 }
 
 impl Director {
+    /// An error that only travels through us, about a connection to an address that is not ours
+    /// (a service known by mark).
+    pub fn related(&mut self, packet: &Packet, headers: &Headers) -> Decision {
+        if !self.services.has_family(headers.family) {
+            return Decision::Pass;
+        }
+        match quote(packet.bytes(), headers) {
+            Some(quote) => self.related_request(packet.bytes(), headers, &quote),
+            None => Decision::Pass,
+        }
+    }
+
     /// An error from the client's side: it quotes what the virtual end sent to the client.
     pub(super) fn related_request(
         &mut self,
@@ -71,11 +83,7 @@ impl Director {
         quote: &Quote,
     ) -> Result<(), DropReason> {
         let Some(id) = self.table.find_reply(&quote.flow.reversed()) else { return Ok(()) };
-        let conn = self.table.get(id);
-        if conn.forward != Forward::Masq {
-            return Ok(());
-        }
-        let virt = conn.virt;
+        let virt = self.table.get(id).virt;
         if !is_sound(packet.bytes(), headers) {
             return Err(DropReason::IcmpMalformed);
         }
