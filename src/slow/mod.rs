@@ -679,6 +679,43 @@ mod tests {
     }
 
     #[test]
+    fn the_account_of_what_waited_is_whole_at_any_time() {
+        let (mut slow, mut net) = host();
+        let mut rng = Rng::new(11);
+        let mut told_to_wait = 0;
+        for step in 0..4000u64 {
+            let now = at(step * 7);
+            let draw = rng.next_u16();
+            let dst = format!("10.81.0.{}", 2 + rng.next_u16() % 40);
+            let long = packet("10.90.1.1", &dst, proto::UDP, &[1; 3000]);
+            let mut pieces = fragment::split(&long, 1500, 0).unwrap();
+            let piece = pieces.swap_remove(usize::from(draw) % 3);
+            let hop = Hop { link: LAN, next: ip(&dst), mtu: 1400 };
+            let (punted, why) = match draw % 5 {
+                0 | 1 => (piece, Why::Fragment),
+                2 => (piece, resolve(&dst)),
+                3 => (long, Why::TooLong { link: LAN, next: hop.next, mtu: hop.mtu }),
+                _ => {
+                    net.add_neighbour(now, LAN, hop.next, PEER);
+                    net.neighbours_mut().remove(LAN, ip(&format!("10.81.0.{}", 2 + draw % 7)));
+                    slow.send(now, &mut net, long);
+                    continue;
+                }
+            };
+            if matches!(slow.handle(now, &mut net, punted, why), Outcome::Waits) {
+                told_to_wait += 1;
+            }
+            slow.poll(now, &mut net);
+            drain(&mut slow, &mut net, now);
+            let c = &slow.counters;
+            let settled = c.forwarded + c.joined + c.dropped.total();
+            assert_eq!(told_to_wait, settled + slow.waiting(&net) as u64, "step {step}");
+        }
+        let c = &slow.counters;
+        assert!(c.forwarded > 0 && c.joined > 0 && c.dropped.total() > 0);
+    }
+
+    #[test]
     fn the_outbox_is_bounded() {
         let (mut slow, mut net) = host();
         for _ in 0..OUTBOX_MAX + 10 {
