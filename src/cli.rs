@@ -1,6 +1,339 @@
-//! As whom are we called, and what is asked? (room to be filled)
+//! What is asked of us: `run`, `check`, `realserver`, and help.
+//!
+//! Arguments become one of a few typed wishes; the wish is done; its outcome becomes words and an
+//! exit code ([`exit`]). What was asked for goes to standard output, everything else to standard
+//! error. That a reader of ours went away is not an error.
+//!
+//! Kept from the kernel's tools: nothing is changed by asking for help, a version or a check. Left
+//! out on purpose: a configuration outside the rules file.
+
+mod check;
+mod realserver;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Write};
+
+use argh::{EarlyExit, FromArgs};
+use log::LevelFilter;
+
+use crate::config::{rules, Config};
+use crate::engine::Engine;
+use crate::io::{self as system, Fault};
+
+/// The exit codes, as the help and the manual tell them.
+pub mod exit {
+    /// Everything was done.
+    pub const FINE: u8 = 0;
+    /// Something failed while running: a device, a socket, a file to be written.
+    pub const FAILED: u8 = 1;
+    /// The command line was not understood.
+    pub const USAGE: u8 = 2;
+    /// The rules file cannot be read or is not right; nothing was created.
+    pub const RULES: u8 = 3;
+}
+
+/// Linux IPVS in userspace: balances what comes in by TAP and TUN devices over real servers.
+#[derive(FromArgs)]
+#[argh(
+    help_triggers("-h", "--help", "help"),
+    note = "RUST_LOG, where it is set, decides what is logged instead of -v and -q.",
+    error_code(0, "everything was done"),
+    error_code(1, "something failed while running: a device, a socket"),
+    error_code(2, "the command line was not understood"),
+    error_code(3, "the rules cannot be read or are not right; nothing was created")
+)]
+struct Args {
+    /// print the version
+    #[argh(switch, short = 'V')]
+    version: bool,
+    /// log more; twice: everything
+    #[argh(switch, short = 'v')]
+    verbose: u8,
+    /// log warnings and errors only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+    #[argh(subcommand)]
+    wish: Option<Wish>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Wish {
+    Run(Run),
+    Check(Check),
+    Realserver(Realserver),
+}
+
+/// Run the director in the foreground. Prints "ready" on standard output as soon as every port is
+/// open and its addresses are announced. SIGTERM and SIGINT end it and undo what it did to devices;
+/// SIGUSR1 logs the table as `ipvsadm -Ln` prints it.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "run",
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} -r /etc/tapvs.rules",
+    error_code(0, "ended by a signal"),
+    error_code(1, "a port could not be opened, or all are gone"),
+    error_code(2, "the command line was not understood"),
+    error_code(3, "the rules cannot be read or are not right; nothing was created")
+)]
+struct Run {
+    /// the rules file; - reads standard input
+    #[argh(option, short = 'r', arg_name = "file")]
+    rules: String,
+    /// make chance repeatable: the same seed, the same choices
+    #[argh(option, arg_name = "n")]
+    seed: Option<u64>,
+    /// log more; twice: everything
+    #[argh(switch, short = 'v')]
+    verbose: u8,
+    /// log warnings and errors only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+}
+
+/// Read a rules file and explain in plain words what it says; change nothing.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "check",
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} /etc/tapvs.rules",
+    error_code(0, "the rules are right"),
+    error_code(2, "the command line was not understood"),
+    error_code(
+        3,
+        "the rules cannot be read or are not right; all complaints are on standard error"
+    )
+)]
+struct Check {
+    /// the rules file; - reads standard input
+    #[argh(positional)]
+    file: String,
+}
+
+/// The real servers' side. With -r: print a shell script that sets real servers up. With --decap:
+/// take IP-in-IP tunnels off on this host, whose kernel need not know how.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "realserver",
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} -r /etc/tapvs.rules --server 10.77.2.11",
+    example = "{command_name} --decap",
+    error_code(0, "printed, or ended by a signal"),
+    error_code(1, "the device or a socket could not be opened"),
+    error_code(2, "the command line was not understood, or there is no such server"),
+    error_code(3, "the rules cannot be read or are not right")
+)]
+struct Realserver {
+    /// the director's rules file; - reads standard input
+    #[argh(option, short = 'r', arg_name = "file")]
+    rules: Option<String>,
+    /// only the commands for this real server; without it, one script that does on each server
+    /// what is meant for it
+    #[argh(option, arg_name = "addr")]
+    server: Option<std::net::IpAddr>,
+    /// take tunnels off in the foreground; prints "ready" when it does
+    #[argh(switch)]
+    decap: bool,
+    /// the TUN device that --decap makes (tapvs0)
+    #[argh(option, arg_name = "name")]
+    tun: Option<String>,
+    /// log more; twice: everything
+    #[argh(switch, short = 'v')]
+    verbose: u8,
+    /// log warnings and errors only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+}
+
+/// Why a wish was not done.
+enum Failure {
+    Usage(String),
+    Rules(Vec<String>),
+    Fault(Fault),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
 
 /// Runs what `args` (the program's name first) ask for and returns the exit code.
-pub fn run(_args: Vec<std::ffi::OsString>) -> u8 {
-    0
+pub fn run(args: Vec<OsString>) -> u8 {
+    match parse(args).and_then(|parsed| parsed.map_or(Ok(()), obey)) {
+        Ok(()) => exit::FINE,
+        Err(Failure::Usage(text)) => {
+            complain(&text);
+            exit::USAGE
+        }
+        Err(Failure::Rules(complaints)) => {
+            complaints.iter().for_each(|text| complain(text));
+            exit::RULES
+        }
+        Err(Failure::Fault(fault)) => {
+            complain(&format!("tapvs: {fault}"));
+            exit::FAILED
+        }
+    }
+}
+
+/// Reads the arguments; `None` if help was asked for, and given.
+fn parse(args: Vec<OsString>) -> Result<Option<Args>, Failure> {
+    let mut words = Vec::new();
+    for arg in args.into_iter().skip(1) {
+        let word = arg.into_string().map_err(|arg| {
+            Failure::Usage(format!("tapvs: not UTF-8: {}", arg.to_string_lossy()))
+        })?;
+        words.extend(declustered(word));
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match Args::from_args(&["tapvs"], &words) {
+        Ok(args) => Ok(Some(args)),
+        Err(EarlyExit { output, status: Ok(()) }) => {
+            say(output.trim_end());
+            Ok(None)
+        }
+        Err(EarlyExit { output, status: Err(()) }) => {
+            Err(Failure::Usage(format!("tapvs: {}", output.trim_end())))
+        }
+    }
+}
+
+/// `-vv` is `-v -v`.
+fn declustered(word: String) -> Vec<String> {
+    let many = word.strip_prefix('-').is_some_and(|v| v.len() > 1 && v.bytes().all(|b| b == b'v'));
+    if !many {
+        return vec![word];
+    }
+    vec!["-v".to_owned(); word.len() - 1]
+}
+
+fn obey(args: Args) -> Result<(), Failure> {
+    if args.version {
+        say(concat!("tapvs ", env!("CARGO_PKG_VERSION")));
+        return Ok(());
+    }
+    let (verbose, quiet) = (args.verbose, args.quiet);
+    match args.wish {
+        None => {
+            Err(Failure::Usage("tapvs: run, check or realserver? `tapvs --help` tells.".to_owned()))
+        }
+        Some(Wish::Run(wish)) => {
+            log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
+            run_director(&wish)
+        }
+        Some(Wish::Check(wish)) => {
+            let mut config = load(&wish.file)?;
+            system::complete(&mut config);
+            Engine::new(&config, 0).map_err(|why| refused(&wish.file, &why))?;
+            say(check::explanation(&wish.file, &config).trim_end());
+            Ok(())
+        }
+        Some(Wish::Realserver(wish)) => {
+            log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
+            serve_realserver(&wish)
+        }
+    }
+}
+
+fn run_director(wish: &Run) -> Result<(), Failure> {
+    let mut config = load(&wish.rules)?;
+    if config.ports.is_empty() {
+        let why = "no port; `ip tuntap add dev NAME mode tap` makes one";
+        return Err(refused(&wish.rules, &why));
+    }
+    system::complete(&mut config);
+    let seed = match wish.seed {
+        Some(seed) => seed,
+        None => system::random_seed()?,
+    };
+    let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
+    Ok(system::reactor::run(&config, engine)?)
+}
+
+fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
+    let usage = |why: &str| Failure::Usage(format!("tapvs realserver: {why}"));
+    match (&wish.rules, wish.decap) {
+        (Some(_), true) => Err(usage("either -r or --decap, not both")),
+        (None, false) => Err(usage("-r FILE prints commands, --decap takes tunnels off; which?")),
+        (None, true) if wish.server.is_some() => Err(usage("--server goes with -r")),
+        (None, true) => Ok(system::decap::run(wish.tun.as_deref().unwrap_or("tapvs0"))?),
+        (Some(_), false) if wish.tun.is_some() => Err(usage("--tun goes with --decap")),
+        (Some(file), false) => {
+            let config = load(file)?;
+            let script = realserver::script(&config, file, wish.server)
+                .ok_or_else(|| usage(&format!("{file} has no such real server")))?;
+            say(script.trim_end());
+            Ok(())
+        }
+    }
+}
+
+/// Reads and understands a rules file.
+fn load(file: &str) -> Result<Config, Failure> {
+    let (label, text) = if file == "-" {
+        let mut text = Vec::new();
+        ("standard input", io::stdin().lock().read_to_end(&mut text).map(|_| text))
+    } else {
+        (file, fs::read(file))
+    };
+    let text = text.map_err(|e| {
+        Failure::Rules(vec![Fault::new(format!("tapvs: reading {label}"), e).to_string()])
+    })?;
+    let text = String::from_utf8(text).map_err(|e| {
+        let good = e.utf8_error().valid_up_to();
+        let line = e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count() + 1;
+        Failure::Rules(vec![format!("{label}:{line}: this is not UTF-8 text")])
+    })?;
+    rules::load(label, &text)
+        .map_err(|all| Failure::Rules(all.iter().map(ToString::to_string).collect()))
+}
+
+fn refused(file: &str, why: &impl std::fmt::Display) -> Failure {
+    Failure::Rules(vec![format!("{file}: {why}")])
+}
+
+/// Logs to standard error as `[level] message`; whoever keeps the log knows the time.
+fn log_to_stderr(verbose: u8, quiet: bool) {
+    let level = match (verbose, quiet) {
+        (0, true) => LevelFilter::Warn,
+        (0, false) => LevelFilter::Info,
+        (1, _) => LevelFilter::Debug,
+        (2.., _) => LevelFilter::Trace,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).parse_default_env().format(|out, record| {
+        let level = record.level().as_str().to_ascii_lowercase();
+        writeln!(out, "[{level}] {}", record.args())
+    });
+    // Only a second start within one process fails here, and the first logger serves as well.
+    let _ = builder.try_init();
+}
+
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    // A reader that has seen enough is no failure of ours.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clustered_v_counts_and_other_words_stay() {
+        assert_eq!(declustered("-vv".to_owned()), ["-v", "-v"]);
+        assert_eq!(declustered("-v".to_owned()), ["-v"]);
+        assert_eq!(declustered("-".to_owned()), ["-"]);
+        assert_eq!(declustered("--server".to_owned()), ["--server"]);
+    }
 }

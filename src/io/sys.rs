@@ -1,0 +1,252 @@
+//! The system calls that the standard library does not have, and all `unsafe` of the program.
+//!
+//! Thin calls only: each returns [`io::Result`] and owns its descriptors; decisions are made by the
+//! callers. Request numbers have the type [`libc::Ioctl`], which differs between C libraries.
+//!
+//! Kept from the kernel: its request names. Left out on purpose: netlink; what we change on an
+//! interface (flags, MTU, bridge) has an older and smaller interface.
+
+#![expect(unsafe_code, reason = "the one room that may call the system by hand")]
+
+use std::ffi::{c_char, c_int, c_short};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::{mem, ptr};
+
+use crate::packet::Family;
+
+// Below 0x8000_0000 and alike on every architecture (linux/sockios.h).
+const SIOCGIFFLAGS: libc::Ioctl = 0x8913;
+const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
+const SIOCGIFMTU: libc::Ioctl = 0x8921;
+const SIOCSIFMTU: libc::Ioctl = 0x8922;
+const SIOCGIFINDEX: libc::Ioctl = 0x8933;
+const SIOCBRADDIF: libc::Ioctl = 0x89a2;
+const SIOCBRDELIF: libc::Ioctl = 0x89a3;
+
+/// Bytes that a raw socket may hold for us between two visits.
+const RAW_BUFFER: c_int = 4 << 20;
+
+/// Asks and tells the kernel about interfaces by name. Every call fails with `ENODEV` if there is
+/// no such interface, and every change with `EPERM` without `CAP_NET_ADMIN`.
+#[derive(Debug)]
+pub struct Control(UnixDatagram);
+
+impl Control {
+    /// Opens the socket that the requests go through; any family will do.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn open() -> io::Result<Self> {
+        UnixDatagram::unbound().map(Self)
+    }
+
+    /// The interface's number in this network namespace.
+    ///
+    /// # Errors
+    /// As for [`Control`].
+    pub fn index(&self, name: &str) -> io::Result<c_int> {
+        let mut request = request(name)?;
+        self.call(SIOCGIFINDEX, &mut request)?;
+        // SAFETY: SIOCGIFINDEX has filled in this member; any bits are a valid integer.
+        Ok(unsafe { request.ifr_ifru.ifru_ifindex })
+    }
+
+    /// Whether the operator's switch is on (`IFF_UP`).
+    ///
+    /// # Errors
+    /// As for [`Control`].
+    pub fn is_up(&self, name: &str) -> io::Result<bool> {
+        Ok(c_int::from(self.flags(name)?) & libc::IFF_UP != 0)
+    }
+
+    /// Whether frames can pass (`IFF_RUNNING`): up, and the other end is there.
+    ///
+    /// # Errors
+    /// As for [`Control`].
+    pub fn is_running(&self, name: &str) -> io::Result<bool> {
+        Ok(c_int::from(self.flags(name)?) & libc::IFF_RUNNING != 0)
+    }
+
+    /// Turns the operator's switch.
+    ///
+    /// # Errors
+    /// As for [`Control`].
+    pub fn set_up(&self, name: &str, up: bool) -> io::Result<()> {
+        const UP: c_short = 1;
+        let flags = self.flags(name)?;
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_flags = if up { flags | UP } else { flags & !UP };
+        self.call(SIOCSIFFLAGS, &mut request)
+    }
+
+    /// Bytes of the largest IP packet.
+    ///
+    /// # Errors
+    /// As for [`Control`].
+    pub fn mtu(&self, name: &str) -> io::Result<c_int> {
+        let mut request = request(name)?;
+        self.call(SIOCGIFMTU, &mut request)?;
+        // SAFETY: SIOCGIFMTU has filled in this member; any bits are a valid integer.
+        Ok(unsafe { request.ifr_ifru.ifru_mtu })
+    }
+
+    /// Sets the largest IP packet.
+    ///
+    /// # Errors
+    /// As for [`Control`]; `EINVAL` if the device cannot carry so much or so little.
+    pub fn set_mtu(&self, name: &str, mtu: c_int) -> io::Result<()> {
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_mtu = mtu;
+        self.call(SIOCSIFMTU, &mut request)
+    }
+
+    /// Puts interface number `port` into `bridge`.
+    ///
+    /// # Errors
+    /// As for [`Control`]; `EBUSY` if it is in another bridge, `EINVAL` if it carries no Ethernet.
+    pub fn join_bridge(&self, bridge: &str, port: c_int) -> io::Result<()> {
+        let mut request = request(bridge)?;
+        request.ifr_ifru.ifru_ifindex = port;
+        self.call(SIOCBRADDIF, &mut request)
+    }
+
+    /// Takes interface number `port` out of `bridge`.
+    ///
+    /// # Errors
+    /// As for [`Control`]; `EINVAL` if it is not in there.
+    pub fn leave_bridge(&self, bridge: &str, port: c_int) -> io::Result<()> {
+        let mut request = request(bridge)?;
+        request.ifr_ifru.ifru_ifindex = port;
+        self.call(SIOCBRDELIF, &mut request)
+    }
+
+    fn flags(&self, name: &str) -> io::Result<c_short> {
+        let mut request = request(name)?;
+        self.call(SIOCGIFFLAGS, &mut request)?;
+        // SAFETY: SIOCGIFFLAGS has filled in this member; any bits are a valid integer.
+        Ok(unsafe { request.ifr_ifru.ifru_flags })
+    }
+
+    fn call(&self, what: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+        interface_ioctl(&self.0, what, request)
+    }
+}
+
+/// Opens one queue of the many-queue TUN or TAP device `name`, without blocking and without packet
+/// information; creates the device if there is none. `kind` is `IFF_TUN` or `IFF_TAP`.
+///
+/// # Errors
+/// `ENOENT` without `/dev/net/tun`, `EPERM` without `CAP_NET_ADMIN`, `EBUSY` if no queue is left,
+/// `EINVAL` if the device is there and of another kind.
+pub fn open_queue(name: &str, kind: c_int) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")?;
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_flags = c_short::try_from(kind | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE)
+        .map_err(|_| io::ErrorKind::InvalidInput)?;
+    interface_ioctl(&file, libc::TUNSETIFF, &mut request)?;
+    Ok(file)
+}
+
+/// Takes over the descriptor of something that gives it away.
+pub fn own(from: impl IntoRawFd) -> File {
+    // SAFETY: `into_raw_fd` hands over an open descriptor with its ownership, and consumes its owner.
+    File::from(unsafe { OwnedFd::from_raw_fd(from.into_raw_fd()) })
+}
+
+/// Opens a socket that receives every packet of `protocol` that this host is sent, without
+/// blocking. A read gives one packet: with its IPv4 header, or without its IPv6 headers.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_RAW`, `EAFNOSUPPORT` if the kernel lacks the family.
+pub fn raw_socket(family: Family, protocol: u8) -> io::Result<File> {
+    let domain = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: `socket` takes no pointers.
+    let fd = unsafe { libc::socket(domain, kind, c_int::from(protocol)) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    enlarge_buffer(&file);
+    Ok(file)
+}
+
+/// Asks for a larger receive buffer; without the right to it, the default remains.
+fn enlarge_buffer(socket: &File) {
+    let size = RAW_BUFFER;
+    let len = libc::socklen_t::try_from(size_of_val(&size)).unwrap_or_default();
+    // SAFETY: the pointer is to `size`, which is `len` bytes long and lives until the call returns.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            ptr::from_ref(&size).cast(),
+            len,
+        );
+    }
+}
+
+/// An empty request about the interface `name`.
+fn request(name: &str) -> io::Result<libc::ifreq> {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || bytes.len() >= libc::IFNAMSIZ || bytes.contains(&0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the structure is made of integers, pointers and unions of them; zeroes are valid.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, &from) in request.ifr_name.iter_mut().zip(bytes) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    Ok(request)
+}
+
+/// Private, because `what` must be a request that takes an `ifreq`; all in this file do.
+fn interface_ioctl(
+    on: &impl AsRawFd,
+    what: libc::Ioctl,
+    request: &mut libc::ifreq,
+) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as `on` is borrowed, the pointer is to a whole `ifreq`
+    // that we may write to, and the kernel keeps neither after the call.
+    let done = unsafe { libc::ioctl(on.as_raw_fd(), what, ptr::from_mut(request)) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_device_is_known_by_its_name() {
+        let control = Control::open().expect("a socket");
+        assert_eq!(control.index("lo").expect("every namespace has it"), 1);
+        assert!(control.mtu("lo").expect("readable by all") > 0);
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_an_error_and_so_is_a_name_that_cannot_be() {
+        let control = Control::open().expect("a socket");
+        let error = control.is_up("tapvs-none").expect_err("nobody has it");
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+        for name in ["", "sixteen-bytes-ab", "nul\0"] {
+            let error = control.is_up(name).expect_err("no such name");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Ports: TAP and TUN devices taken into use, and put back as they were.
+//!
+//! A [`Queue`] is what a worker reads frames from and writes them to. It is shaped so that engines
+//! which move many frames per system call fit behind it: `recv` and `send` may exchange the
+//! packet's buffer for one of their own, and what `send` took need not leave before `flush`.
+//! [`Plain`] is the portable engine: one frame a call, through `tun-tap`; a device that was made
+//! with many queues is opened with the flags that it wants.
+//!
+//! A [`Port`] is a queue with its device. Opening one creates the device or takes over a persistent
+//! one, sets MTU, the kernel's end up, and joins the bridge. Dropping it undoes exactly that, also
+//! when opening failed half-way: a device that we created is gone with its descriptor, one that was
+//! there gets back its MTU, bridge and state, unless someone else has changed them meanwhile.
+//!
+//! Kept from the kernel: the kernel's own end of the wire keeps its MAC; ours is another one.
+//! Left out on purpose: addresses and routes of the kernel's end, which are the operator's.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use log::{debug, info};
+use tun_tap::{Iface, Mode};
+
+use super::sys::{self, Control};
+use super::Fault;
+use crate::config::{PortConfig, PortKind};
+use crate::packet::{LinkId, Packet};
+
+/// Where frames come from and go to. Nothing here blocks.
+pub trait Queue {
+    /// Makes the next waiting frame the content of `packet`, as received on `link`; `false` if none
+    /// waits. An engine may exchange the packet's buffer, provided it has as much room.
+    ///
+    /// # Errors
+    /// The system's, about the device and not about a frame; `EBADFD` says that the device is gone.
+    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool>;
+
+    /// Takes the frame in `packet` to be sent, at once or by the next [`flush`](Self::flush). What
+    /// is in `packet` afterwards is of no meaning.
+    ///
+    /// # Errors
+    /// The frame was not taken; [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room.
+    fn send(&mut self, packet: &mut Packet) -> io::Result<()>;
+
+    /// Sends what was taken, and says how many frames taken earlier were not sent after all.
+    fn flush(&mut self) -> u64 {
+        0
+    }
+}
+
+/// One frame a system call.
+#[derive(Debug)]
+pub struct Plain(File);
+
+impl Plain {
+    /// A queue on a descriptor that does not block and gives one frame a read.
+    pub const fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl AsRawFd for Plain {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Queue for Plain {
+    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
+        loop {
+            match self.0.read(packet.room()) {
+                Ok(0) => return Ok(false),
+                Ok(len) => {
+                    packet.received(link, len);
+                    return Ok(true);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
+        self.0.write(packet.bytes()).map(|_| ())
+    }
+}
+
+/// A device in use. Dropping it undoes what opening it changed.
+#[derive(Debug)]
+pub struct Port {
+    name: String,
+    queue: Plain,
+    control: Arc<Control>,
+    undo: Vec<Undo>,
+}
+
+/// One thing to be put back.
+#[derive(Debug)]
+enum Undo {
+    Mtu { was: i32, is: i32 },
+    Down,
+    Leave { bridge: String, index: i32 },
+}
+
+impl Port {
+    /// Opens the device of `config` and applies its settings; see the head of this file.
+    ///
+    /// # Errors
+    /// What could not be done; everything done before has been undone.
+    pub fn open(control: &Arc<Control>, config: &PortConfig) -> Result<Self, Fault> {
+        let name = config.name.as_str();
+        let existed = control.index(name).is_ok();
+        let file = open_device(config, existed)?;
+        let mut port = Self {
+            name: name.to_owned(),
+            queue: Plain(file),
+            control: Arc::clone(control),
+            undo: Vec::new(),
+        };
+        if let Some(mtu) = config.settings.mtu {
+            port.set_mtu(i32::from(mtu))?;
+        }
+        port.set_up()?;
+        if let Some(bridge) = &config.settings.master {
+            port.join(bridge)?;
+        }
+        if existed {
+            info!("port {name}: taken over");
+        } else {
+            // It goes with its descriptor, and its settings go with it.
+            port.undo.clear();
+            info!("port {name}: created");
+        }
+        Ok(port)
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether frames that we send now will pass: the device runs, and its bridge, if it is in
+    /// one, forwards.
+    pub fn is_settled(&self) -> bool {
+        /// `BR_STATE_FORWARDING`.
+        const FORWARDING: &str = "3";
+        let state = fs::read_to_string(sysfs(&self.name, "brport/state"));
+        self.control.is_running(&self.name).unwrap_or(true)
+            && state.map_or(true, |state| state.trim() == FORWARDING)
+    }
+
+    fn set_mtu(&mut self, mtu: i32) -> Result<(), Fault> {
+        let name = &self.name;
+        let fault = |e| Fault::new(format!("setting the MTU of {name} to {mtu}"), e);
+        let was = self.control.mtu(name).map_err(fault)?;
+        if was != mtu {
+            self.control.set_mtu(name, mtu).map_err(fault)?;
+            self.undo.push(Undo::Mtu { was, is: mtu });
+        }
+        Ok(())
+    }
+
+    fn set_up(&mut self) -> Result<(), Fault> {
+        let name = &self.name;
+        let fault = |e| Fault::new(format!("setting {name} up"), e);
+        if !self.control.is_up(name).map_err(fault)? {
+            self.control.set_up(name, true).map_err(fault)?;
+            self.undo.push(Undo::Down);
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, bridge: &str) -> Result<(), Fault> {
+        let present = master_of(&self.name);
+        if present.as_deref() == Some(bridge) {
+            return Ok(());
+        }
+        let name = &self.name;
+        let fault = |e| {
+            let cure = join_cure(&e, name, bridge, present.as_deref());
+            Fault::new(format!("putting {name} into bridge {bridge}"), e).cure(cure)
+        };
+        let index = self.control.index(name).map_err(fault)?;
+        self.control.join_bridge(bridge, index).map_err(fault)?;
+        self.undo.push(Undo::Leave { bridge: bridge.to_owned(), index });
+        Ok(())
+    }
+
+    fn revert(&self, undo: &Undo) -> io::Result<()> {
+        let name = &self.name;
+        match undo {
+            Undo::Mtu { was, is } if self.control.mtu(name)? == *is => {
+                self.control.set_mtu(name, *was)
+            }
+            Undo::Mtu { .. } => Ok(()),
+            Undo::Down => self.control.set_up(name, false),
+            Undo::Leave { bridge, index } => self.control.leave_bridge(bridge, *index),
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            if let Err(e) = self.revert(&undo) {
+                debug!("port {}: {undo:?}: {e}", self.name);
+            }
+        }
+    }
+}
+
+impl AsRawFd for Port {
+    fn as_raw_fd(&self) -> RawFd {
+        self.queue.as_raw_fd()
+    }
+}
+
+impl Queue for Port {
+    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
+        self.queue.recv(link, packet)
+    }
+
+    fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
+        self.queue.send(packet)
+    }
+}
+
+/// The bridge that a device is in.
+pub fn master_of(name: &str) -> Option<String> {
+    let link = fs::read_link(sysfs(name, "master")).ok()?;
+    Some(link.file_name()?.to_str()?.to_owned())
+}
+
+fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
+    Path::new("/sys/class/net").join(name).join(what)
+}
+
+/// Opens the descriptor. A device that was made with many queues refuses a plain opening and wants
+/// to be asked for one of them; everything else that it was made with follows the opener.
+fn open_device(config: &PortConfig, existed: bool) -> Result<File, Fault> {
+    let name = config.name.as_str();
+    let (mode, kind) = match config.kind {
+        PortKind::Tap => (Mode::Tap, libc::IFF_TAP),
+        PortKind::Tun => (Mode::Tun, libc::IFF_TUN),
+    };
+    let opened = if tun_flags(name).is_some_and(|flags| flags & libc::IFF_MULTI_QUEUE != 0) {
+        sys::open_queue(name, kind)
+    } else {
+        Iface::without_packet_info(name, mode)
+            .and_then(|iface| iface.set_non_blocking().map(|()| sys::own(iface)))
+    };
+    opened.map_err(|e| {
+        let cure = open_cure(&e, config.kind, existed, tun_flags(name));
+        Fault::new(format!("opening {name}"), e).cure(cure)
+    })
+}
+
+/// The flags of a TUN or TAP device; `None` if it is another one or does not exist.
+fn tun_flags(name: &str) -> Option<i32> {
+    let text = fs::read_to_string(sysfs(name, "tun_flags")).ok()?;
+    i32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+}
+
+/// What helps when opening failed.
+fn open_cure(
+    error: &io::Error,
+    kind: PortKind,
+    existed: bool,
+    flags: Option<i32>,
+) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        libc::EPERM | libc::EACCES => Some("this needs root, or the capability CAP_NET_ADMIN"),
+        libc::ENOENT | libc::ENXIO | libc::ENODEV => {
+            Some("there is no /dev/net/tun; `modprobe tun` brings it where the kernel has it")
+        }
+        libc::EBUSY => Some("another process holds it"),
+        libc::EINVAL if existed && flags.is_none() => {
+            Some("there is an interface of that name which is neither TUN nor TAP")
+        }
+        libc::EINVAL if existed => Some(match kind {
+            PortKind::Tap => "it exists, but not with mode tap; `ip tuntap` lists it",
+            PortKind::Tun => "it exists, but not with mode tun; `ip tuntap` lists it",
+        }),
+        _ => None,
+    }
+}
+
+/// What helps when a bridge could not be joined.
+fn join_cure(error: &io::Error, name: &str, bridge: &str, present: Option<&str>) -> Option<String> {
+    match (error.raw_os_error()?, present) {
+        (libc::ENODEV, _) => Some(format!("`ip link add {bridge} type bridge` makes it")),
+        (libc::EOPNOTSUPP, _) => Some(format!("{bridge} is no bridge")),
+        (libc::EBUSY, Some(other)) => {
+            Some(format!("it is in {other}; `ip link set {name} nomaster` takes it out"))
+        }
+        (libc::EINVAL, _) => Some("only a TAP can be in a bridge".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod memory {
+    //! A queue without a device.
+
+    use std::collections::VecDeque;
+
+    use super::{io, LinkId, Packet, Queue};
+
+    /// Frames that wait, and frames that were sent.
+    #[derive(Debug, Default)]
+    pub(crate) struct Memory {
+        /// What `recv` will give.
+        pub(crate) waiting: VecDeque<Result<Vec<u8>, i32>>,
+        /// What `send` took.
+        pub(crate) sent: Vec<Vec<u8>>,
+    }
+
+    impl Queue for Memory {
+        fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
+            let Some(next) = self.waiting.pop_front() else { return Ok(false) };
+            let frame = next.map_err(io::Error::from_raw_os_error)?;
+            packet.room()[..frame.len()].copy_from_slice(&frame);
+            packet.received(link, frame.len());
+            Ok(true)
+        }
+
+        fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
+            self.sent.push(packet.bytes().to_vec());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: i32) -> io::Error {
+        io::Error::from_raw_os_error(code)
+    }
+
+    #[test]
+    fn each_common_failure_to_open_names_its_cure() {
+        let cure = |code, existed, flags| {
+            open_cure(&error(code), PortKind::Tap, existed, flags).unwrap_or_default()
+        };
+        assert!(cure(libc::EPERM, false, None).contains("CAP_NET_ADMIN"));
+        assert!(cure(libc::ENOENT, false, None).contains("modprobe tun"));
+        assert!(cure(libc::EBUSY, true, Some(2)).contains("another process"));
+        assert!(cure(libc::EINVAL, true, None).contains("neither TUN nor TAP"));
+        assert!(cure(libc::EINVAL, true, Some(1)).contains("mode tap"));
+        assert_eq!(cure(libc::EINVAL, false, None), "");
+    }
+
+    #[test]
+    fn each_common_failure_to_join_a_bridge_names_its_cure() {
+        let cure =
+            |code, present| join_cure(&error(code), "tap0", "br0", present).unwrap_or_default();
+        assert!(cure(libc::ENODEV, None).contains("ip link add br0 type bridge"));
+        assert!(cure(libc::EOPNOTSUPP, None).contains("no bridge"));
+        assert!(cure(libc::EBUSY, Some("br1")).contains("in br1"));
+        assert!(cure(libc::EINVAL, None).contains("only a TAP"));
+    }
+
+    #[test]
+    fn a_plain_queue_reads_frames_until_none_waits() {
+        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("possible");
+        let mut queue = Plain(sys::own(ours));
+        let mut packet = Packet::with_capacity(64);
+        assert!(!queue.recv(LinkId(3), &mut packet).expect("no error"));
+        theirs.send(b"frame").expect("room");
+        assert!(queue.recv(LinkId(3), &mut packet).expect("no error"));
+        assert_eq!((packet.link, packet.bytes()), (LinkId(3), &b"frame"[..]));
+        queue.send(&mut packet).expect("room");
+        let mut back = [0; 64];
+        assert_eq!(theirs.recv(&mut back).expect("it was sent"), 5);
+    }
+}

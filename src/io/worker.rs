@@ -1,0 +1,275 @@
+//! Moves frames: reads a batch from each queue that has some, lets the engine handle each, sends
+//! what the engine says.
+//!
+//! One worker owns one queue of every port and a whole engine, and shares nothing. Queues are read
+//! by turns, [`BUDGET`] frames at most from each, so that a busy port cannot starve a quiet one. No
+//! error about a frame ends a worker: what a port does not take is counted by the engine, and a
+//! port whose device is gone is left alone.
+//!
+//! Left out on purpose: waiting and the clock, which are [`reactor`](super::reactor)'s.
+
+use std::io;
+
+use log::{error, info, warn};
+
+use super::tap::Queue;
+use crate::engine::Engine;
+use crate::packet::{LinkId, Packet, FRAME_MAX};
+use crate::world::Instant;
+
+/// Frames taken from one port before it is the next one's turn. With fewer the costs of a turn
+/// show, with many more nothing is gained.
+pub const BUDGET: usize = 64;
+
+/// An engine with its queues; queue `i` is `LinkId(i)`.
+#[derive(Debug)]
+pub struct Worker<Q> {
+    engine: Engine,
+    lanes: Vec<Lane<Q>>,
+    packet: Packet,
+}
+
+#[derive(Debug)]
+struct Lane<Q> {
+    link: LinkId,
+    name: String,
+    queue: Q,
+    health: Health,
+    /// Frames may wait: it was not read until empty since it was last woken.
+    ready: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Fine,
+    /// Reading failed, and nobody needs to be told again until it works.
+    Ailing,
+    /// The device is gone.
+    Lost,
+}
+
+impl<Q: Queue> Worker<Q> {
+    /// A worker for `engine` with the queues of its ports and their names, in the order of their
+    /// links. All are taken to be ready.
+    pub fn new(engine: Engine, queues: Vec<(String, Q)>) -> Self {
+        let lane = |(link, (name, queue))| Lane {
+            link: LinkId(link),
+            name,
+            queue,
+            health: Health::Fine,
+            ready: true,
+        };
+        let lanes = (0..).zip(queues).map(lane).collect();
+        Self { engine, lanes, packet: Packet::with_capacity(FRAME_MAX) }
+    }
+
+    /// The queues, in the order of their links.
+    pub fn queues(&self) -> impl Iterator<Item = &Q> {
+        self.lanes.iter().map(|lane| &lane.queue)
+    }
+
+    /// Frames have come for queue `link`.
+    pub fn wake(&mut self, link: usize) {
+        if let Some(lane) = self.lanes.get_mut(link) {
+            lane.ready = lane.health != Health::Lost;
+        }
+    }
+
+    /// Whether a queue may still have frames, so that there is no need to wait.
+    pub fn is_ready(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.ready)
+    }
+
+    /// Whether no port is left.
+    pub fn is_lost(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.health == Health::Lost)
+    }
+
+    /// Handles one batch from each ready queue and does what is due.
+    pub fn turn(&mut self, now: Instant) {
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].ready {
+                self.batch(index, now);
+                self.drain();
+            }
+        }
+        if self.engine.deadline().is_some_and(|due| due <= now) {
+            self.engine.poll(now);
+            self.drain();
+        }
+    }
+
+    /// Tells every network of our addresses.
+    pub fn announce(&mut self, now: Instant) {
+        self.engine.announce(now);
+        self.drain();
+    }
+
+    /// When [`turn`](Self::turn) has something to do even if no frame comes.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.engine.deadline()
+    }
+
+    /// Logs what `ipvsadm -Ln` would print, and the account of frames.
+    pub fn log_listing(&self) {
+        for line in self.engine.listing().lines() {
+            info!("{line}");
+        }
+        self.log_frames();
+    }
+
+    /// Logs the account of frames.
+    pub fn log_frames(&self) {
+        info!("{}", self.engine.frames());
+    }
+
+    fn batch(&mut self, index: usize, now: Instant) {
+        for _ in 0..BUDGET {
+            let lane = &mut self.lanes[index];
+            match lane.queue.recv(lane.link, &mut self.packet) {
+                Ok(true) => lane.recovered(),
+                Ok(false) => {
+                    lane.ready = false;
+                    return;
+                }
+                Err(error) => return lane.failed(&error),
+            }
+            if let Some(link) = self.engine.handle(now, &mut self.packet) {
+                send(&mut self.lanes, &mut self.engine, link, &mut self.packet);
+            }
+        }
+    }
+
+    /// Sends what the engine has to say by itself, and all that queues still hold back.
+    fn drain(&mut self) {
+        while let Some(mut packet) = self.engine.take() {
+            send(&mut self.lanes, &mut self.engine, packet.link, &mut packet);
+        }
+        for lane in &mut self.lanes {
+            for _ in 0..lane.queue.flush() {
+                self.engine.refused(lane.link);
+            }
+        }
+    }
+}
+
+/// Sends or counts; never waits.
+fn send<Q: Queue>(lanes: &mut [Lane<Q>], engine: &mut Engine, link: LinkId, packet: &mut Packet) {
+    let sent = match lanes.get_mut(usize::from(link.0)) {
+        Some(lane) if lane.health != Health::Lost => lane.queue.send(packet).is_ok(),
+        _ => false,
+    };
+    if !sent {
+        engine.refused(link);
+    }
+}
+
+impl<Q> Lane<Q> {
+    fn recovered(&mut self) {
+        if self.health == Health::Ailing {
+            self.health = Health::Fine;
+            info!("port {}: frames come again", self.name);
+        }
+    }
+
+    /// Reading failed: it is not tried again before the next wake-up, and said once.
+    fn failed(&mut self, error: &io::Error) {
+        self.ready = false;
+        if error.raw_os_error() == Some(libc::EBADFD) {
+            self.health = Health::Lost;
+            error!("port {}: the device is gone", self.name);
+        } else if self.health == Health::Fine {
+            self.health = Health::Ailing;
+            warn!("port {}: reading: {error}", self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, LinkSettings, PortConfig, PortKind};
+    use crate::io::tap::memory::Memory;
+    use crate::packet::Mac;
+
+    fn worker(queues: Vec<Memory>) -> Worker<Memory> {
+        let names: Vec<_> = (0..queues.len()).map(|i| format!("tap{i}")).collect();
+        let port = |name: &String| PortConfig {
+            name: name.clone(),
+            kind: PortKind::Tap,
+            settings: LinkSettings {
+                mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+                mtu: Some(1500),
+                master: None,
+            },
+            addresses: Vec::new(),
+        };
+        let config = Config { ports: names.iter().map(port).collect(), ..Config::default() };
+        let engine = Engine::new(&config, 1).expect("ports without addresses are possible");
+        Worker::new(engine, names.into_iter().zip(queues).collect())
+    }
+
+    fn frames(count: usize) -> Memory {
+        let waiting = (0..count).map(|_| Ok(vec![0; 60])).collect();
+        Memory { waiting, sent: Vec::new() }
+    }
+
+    fn left(worker: &Worker<Memory>) -> Vec<usize> {
+        worker.queues().map(|queue| queue.waiting.len()).collect()
+    }
+
+    #[test]
+    fn a_busy_port_gives_way_after_its_budget_and_is_not_forgotten() {
+        let mut worker = worker(vec![frames(BUDGET + 10), frames(5)]);
+        worker.turn(Instant::ZERO);
+        assert_eq!(left(&worker), [10, 0]);
+        assert!(worker.is_ready());
+        worker.turn(Instant::ZERO);
+        assert_eq!(left(&worker), [0, 0]);
+        assert!(!worker.is_ready());
+    }
+
+    #[test]
+    fn a_port_is_left_alone_until_it_is_woken() {
+        let mut worker = worker(vec![frames(0)]);
+        worker.turn(Instant::ZERO);
+        worker.lanes[0].queue.waiting.push_back(Ok(vec![0; 60]));
+        worker.turn(Instant::ZERO);
+        assert_eq!(left(&worker), [1]);
+        worker.wake(0);
+        worker.turn(Instant::ZERO);
+        assert_eq!(left(&worker), [0]);
+        worker.wake(7);
+    }
+
+    #[test]
+    fn an_error_of_reading_ends_the_turn_and_not_the_port() {
+        let mut worker = worker(vec![frames(1)]);
+        worker.lanes[0].queue.waiting.push_front(Err(libc::EIO));
+        worker.turn(Instant::ZERO);
+        assert!(!worker.is_ready() && !worker.is_lost());
+        worker.wake(0);
+        worker.turn(Instant::ZERO);
+        assert_eq!(left(&worker), [0]);
+        assert_eq!(worker.lanes[0].health, Health::Fine);
+    }
+
+    #[test]
+    fn a_port_whose_device_is_gone_is_never_read_again() {
+        let mut worker = worker(vec![frames(1), frames(1)]);
+        worker.lanes[0].queue.waiting.push_front(Err(libc::EBADFD));
+        worker.turn(Instant::ZERO);
+        worker.wake(0);
+        assert!(!worker.is_ready() && !worker.is_lost());
+        assert_eq!(left(&worker), [1, 0]);
+    }
+
+    #[test]
+    fn a_frame_for_a_port_that_is_not_there_is_refused_and_harms_nothing() {
+        let mut worker = worker(vec![frames(0)]);
+        let mut packet = Packet::copy_of(LinkId(0), b"x");
+        send(&mut worker.lanes, &mut worker.engine, LinkId(9), &mut packet);
+        send(&mut worker.lanes, &mut worker.engine, LinkId(0), &mut packet);
+        assert_eq!(worker.lanes[0].queue.sent, [b"x"]);
+    }
+}
