@@ -15,6 +15,7 @@ use log::{error, info, warn};
 use super::tap::Queue;
 use crate::engine::Engine;
 use crate::packet::{LinkId, Packet, FRAME_MAX};
+use crate::slow::Conflict;
 use crate::world::Instant;
 
 /// Frames taken from one port before it is the next one's turn. With fewer the costs of a turn
@@ -149,6 +150,10 @@ impl<Q: Queue> Worker<Q> {
             for _ in 0..lane.queue.flush() {
                 self.engine.refused(lane.link);
             }
+        }
+        for Conflict { addr, mac, link } in self.engine.take_conflicts() {
+            let port = self.lanes.get(usize::from(link.0)).map_or("?", |lane| lane.name.as_str());
+            warn!("port {port}: {mac} also claims our address {addr}; should it keep silent?");
         }
     }
 }

@@ -342,6 +342,8 @@ drop_reasons! {
     GroupDestination = "group-destination",
     /// The transport header is cut short.
     TransportShort = "transport-short",
+    /// A TCP segment or UDP datagram for us with a wrong checksum.
+    TransportChecksum = "transport-checksum",
     /// An ICMP message for us that is cut short or has a wrong checksum.
     IcmpMalformed = "icmp-malformed",
     /// A neighbour discovery message that RFC 4861 section 7.1 tells to ignore.

@@ -93,7 +93,7 @@ fn reset(packet: &Packet, headers: &Headers) -> Result<Option<Packet>, DropReaso
         return Err(DropReason::TransportShort);
     }
     if checksum::transport(headers.src, headers.dst, proto::TCP, segment) != 0 {
-        return Err(DropReason::LocalUnwanted);
+        return Err(DropReason::TransportChecksum);
     }
     let flags = segment[13];
     if flags & RST != 0 {
@@ -143,7 +143,7 @@ fn check_udp(packet: &Packet, headers: &Headers) -> Result<(), DropReason> {
     if right {
         Ok(())
     } else {
-        Err(DropReason::LocalUnwanted)
+        Err(DropReason::TransportChecksum)
     }
 }
 
