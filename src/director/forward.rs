@@ -6,7 +6,6 @@
 use std::net::IpAddr;
 
 use super::related;
-use super::service::Dest;
 use crate::conn::{Conn, Forward};
 use crate::packet::checksum::Delta;
 use crate::packet::ip::{self, Which};
@@ -26,7 +25,7 @@ pub struct Binding {
 }
 
 impl Binding {
-    pub(super) fn of(conn: &Conn, _dest: &Dest) -> Self {
+    pub(super) const fn of(conn: &Conn) -> Self {
         Self { forward: conn.forward, virt: conn.virt, dest: conn.dest, quotes_at: None }
     }
 }

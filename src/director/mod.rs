@@ -94,7 +94,7 @@ impl Director {
         self.count_in(id, headers.len);
         self.touch(now, id, Direction::Input, flags);
         let conn = self.table.get(id);
-        let binding = Binding::of(conn, self.services.dest(conn.dest_id));
+        let binding = Binding::of(conn);
         if conn.flags.has(Flags::ONE_PACKET) {
             self.end(now, id);
         }

@@ -65,7 +65,7 @@ impl Director {
             return Decision::Pass;
         };
         let conn = self.table.get(id);
-        let mut binding = Binding::of(conn, self.services.dest(conn.dest_id));
+        let mut binding = Binding::of(conn);
         binding.quotes_at = Some(quote.at);
         if binding.forward == Forward::Masq && !is_sound(bytes, headers) {
             return Decision::Drop(DropReason::IcmpMalformed);
