@@ -184,12 +184,12 @@ pub fn run(args: Vec<OsString>) -> u8 {
 
 /// Reads the arguments; `None` if help was asked for, and given.
 fn parse(args: Vec<OsString>) -> Result<Option<Args>, Failure> {
-    let mut words = Vec::new();
+    let mut words: Vec<String> = Vec::new();
     for arg in args.into_iter().skip(1) {
         let word = arg.into_string().map_err(|arg| {
             Failure::Usage(format!("tapvs: not UTF-8: {}", arg.to_string_lossy()))
         })?;
-        words.extend(declustered(word));
+        spell_out(word, &mut words);
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match Args::from_args(&["tapvs"], &words) {
@@ -204,13 +204,19 @@ fn parse(args: Vec<OsString>) -> Result<Option<Args>, Failure> {
     }
 }
 
-/// `-vv` is `-v -v`.
-fn declustered(word: String) -> Vec<String> {
-    let many = word.strip_prefix('-').is_some_and(|v| v.len() > 1 && v.bytes().all(|b| b == b'v'));
-    if !many {
-        return vec![word];
+/// Spells out what argh does not know: `-vv` is `-v -v`, and a lone `-` that no option takes is the
+/// name of a file.
+fn spell_out(word: String, words: &mut Vec<String>) {
+    let cluster = word.strip_prefix('-').filter(|v| v.len() > 1 && v.bytes().all(|b| b == b'v'));
+    if let Some(cluster) = cluster {
+        words.extend(cluster.bytes().map(|_| "-v".to_owned()));
+        return;
     }
-    vec!["-v".to_owned(); word.len() - 1]
+    let follows_option = words.last().is_some_and(|last| last.starts_with('-'));
+    if word == "-" && !follows_option {
+        words.push("--".to_owned());
+    }
+    words.push(word);
 }
 
 fn obey(args: Args) -> Result<(), Failure> {
@@ -330,10 +336,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clustered_v_counts_and_other_words_stay() {
-        assert_eq!(declustered("-vv".to_owned()), ["-v", "-v"]);
-        assert_eq!(declustered("-v".to_owned()), ["-v"]);
-        assert_eq!(declustered("-".to_owned()), ["-"]);
-        assert_eq!(declustered("--server".to_owned()), ["--server"]);
+    fn clusters_are_spelled_out_and_a_lone_dash_is_a_file() {
+        let spelled = |words: &[&str]| {
+            let mut out = Vec::new();
+            words.iter().for_each(|word| spell_out((*word).to_owned(), &mut out));
+            out.join(" ")
+        };
+        assert_eq!(spelled(&["run", "-vv", "-r", "-"]), "run -v -v -r -");
+        assert_eq!(spelled(&["check", "-"]), "check -- -");
+        assert_eq!(spelled(&["--version", "-v"]), "--version -v");
     }
 }

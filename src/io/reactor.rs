@@ -100,7 +100,7 @@ fn has_settled(worker: &Worker<Port>, now: Instant) -> bool {
         worker.queues().filter(|port| !port.is_settled()).map(Port::name).collect();
     if late && !waiting.is_empty() {
         warn!(
-            "{} does not forward yet (spanning tree? bridge down?); neighbours may learn of us late",
+            "{} does not forward yet (spanning tree?); neighbours may learn of us late",
             waiting.join(", ")
         );
     }

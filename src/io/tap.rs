@@ -20,7 +20,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use log::{debug, info};
+use log::{debug, info, warn};
 use tun_tap::{Iface, Mode};
 
 use super::sys::{self, Control};
@@ -143,13 +143,17 @@ impl Port {
     }
 
     /// Whether frames that we send now will pass: the device runs, and its bridge, if it is in
-    /// one, forwards.
+    /// one, forwards. A bridge that is down is not waited for.
     pub fn is_settled(&self) -> bool {
         /// `BR_STATE_FORWARDING`.
         const FORWARDING: &str = "3";
-        let state = fs::read_to_string(sysfs(&self.name, "brport/state"));
-        self.control.is_running(&self.name).unwrap_or(true)
-            && state.map_or(true, |state| state.trim() == FORWARDING)
+        if !self.control.is_running(&self.name).unwrap_or(true) {
+            return false;
+        }
+        let Ok(state) = fs::read_to_string(sysfs(&self.name, "brport/state")) else { return true };
+        state.trim() == FORWARDING
+            || master_of(&self.name)
+                .is_some_and(|bridge| self.control.is_up(&bridge).is_ok_and(|up| !up))
     }
 
     fn set_mtu(&mut self, mtu: i32) -> Result<(), Fault> {
@@ -186,6 +190,9 @@ impl Port {
         let index = self.control.index(name).map_err(fault)?;
         self.control.join_bridge(bridge, index).map_err(fault)?;
         self.undo.push(Undo::Leave { bridge: bridge.to_owned(), index });
+        if !self.control.is_up(bridge).map_err(fault)? {
+            warn!("bridge {bridge} is down and carries nothing; `ip link set {bridge} up`");
+        }
         Ok(())
     }
 
