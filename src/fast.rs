@@ -58,7 +58,7 @@ impl Fast {
         largest: u16,
     ) -> Verdict {
         let journey = if self.router.is_local(headers.dst) {
-            self.to_us(now, packet, headers, largest)
+            self.for_us(now, packet, headers, largest)
         } else {
             self.through_us(now, packet, headers, largest)
         };
@@ -66,7 +66,7 @@ impl Fast {
     }
 
     /// A packet for an address of ours: a service's, or our own.
-    fn to_us(
+    fn for_us(
         &mut self,
         now: Instant,
         packet: &mut Packet,
@@ -82,11 +82,11 @@ impl Fast {
             Decision::Refuse(error, reason) => return Err(refuse(error, reason)),
             Decision::Drop(reason) => return Err(Verdict::Drop(reason)),
         };
-        self.to_server(now, packet, headers, &binding, largest)
+        self.towards_server(now, packet, headers, &binding, largest)
     }
 
     /// A request on its way to a real server.
-    fn to_server(
+    fn towards_server(
         &mut self,
         now: Instant,
         packet: &mut Packet,

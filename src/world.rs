@@ -66,13 +66,11 @@ impl Rng {
     }
 
     /// The next 32 bits.
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half fits by the shift")]
     pub const fn next_u32(&mut self) -> u32 {
         (self.next_u64() >> 32) as u32
     }
 
     /// The next 16 bits.
-    #[expect(clippy::cast_possible_truncation, reason = "the upper quarter fits by the shift")]
     pub const fn next_u16(&mut self) -> u16 {
         (self.next_u64() >> 48) as u16
     }

@@ -54,11 +54,10 @@ impl Wheel {
     fn link_from(&mut self, arena: &mut Arena, id: u32, deadline: Instant, earliest: u64) {
         let tick = (deadline.nanos() >> TICK_SHIFT).saturating_add(1).max(earliest);
         let far = tick - self.tick;
-        let level = (0..LEVELS).find(|&l| far < 1 << (SLOT_BITS * (l as u32 + 1)));
-        let (level, tick) = level.map_or_else(
-            || (LEVELS - 1, self.tick + (1 << (SLOT_BITS * LEVELS as u32)) - 1),
-            |level| (level, tick),
-        );
+        let (level, tick) = match (0..LEVELS).find(|&level| far < 1 << width_of(level + 1)) {
+            Some(level) => (level, tick),
+            None => (LEVELS - 1, self.tick + (1 << width_of(LEVELS)) - 1),
+        };
         let slot = slot_of(tick, level);
         let head = &mut self.heads[level][slot];
         let next = std::mem::replace(head, id);
@@ -98,7 +97,7 @@ impl Wheel {
         if level >= LEVELS {
             return true;
         }
-        let width = SLOT_BITS * u32::try_from(level).expect("four levels");
+        let width = width_of(level);
         let turn = 1_u64 << (width + SLOT_BITS);
         let start = (self.tick & !(turn - 1)) | ((slot as u64) << width);
         let up = if start > self.tick { start } else { start + turn };
@@ -137,13 +136,13 @@ impl Wheel {
             LEVELS => target,
             // Nothing below level `quiet` can come up before that level's next slot begins.
             _ => {
-                let width = SLOT_BITS * u32::try_from(quiet).expect("four levels");
+                let width = width_of(quiet);
                 ((self.tick >> width) + 1) << width
             }
         };
         self.tick = step.min(target);
         for level in 1..LEVELS {
-            let width = SLOT_BITS * u32::try_from(level).expect("four levels");
+            let width = width_of(level);
             if self.tick & ((1 << width) - 1) != 0 {
                 break;
             }
@@ -173,8 +172,13 @@ impl Wheel {
     }
 }
 
+/// Bits of a tick that lie below a level's slots.
+fn width_of(level: usize) -> u32 {
+    SLOT_BITS * u32::try_from(level).expect("four levels")
+}
+
 /// The slot of `tick` on a level.
 fn slot_of(tick: u64, level: usize) -> usize {
-    let width = SLOT_BITS * u32::try_from(level).expect("four levels");
+    let width = width_of(level);
     usize::try_from((tick >> width) & (SLOTS as u64 - 1)).expect("below 64")
 }

@@ -59,9 +59,9 @@ fn service_line(spec: &ServiceSpec) -> String {
 fn service_name(key: &ServiceKey) -> String {
     match key {
         ServiceKey::Address { proto, virt } => format!("{:<4} {virt}", proto_name(*proto)),
-        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM  {}", mark.cast_signed()),
+        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM  {}", signed(*mark)),
         ServiceKey::Mark { family: Family::V6, mark } => {
-            format!("FWM  {} IPv6", mark.cast_signed())
+            format!("FWM  {} IPv6", signed(*mark))
         }
     }
 }
@@ -114,8 +114,13 @@ fn order_of_addresses(a: IpAddr, b: IpAddr) -> Ordering {
         }
     };
     let pairs = words(a).into_iter().zip(words(b));
-    let differences = pairs.map(|(a, b)| a.wrapping_sub(b).cast_signed());
+    let differences = pairs.map(|(a, b)| signed(a.wrapping_sub(b)));
     differences.map(|d| d.cmp(&0)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+/// The same bits as a signed number.
+const fn signed(bits: u32) -> i32 {
+    i32::from_ne_bytes(bits.to_ne_bytes())
 }
 
 #[cfg(test)]

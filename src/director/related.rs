@@ -13,7 +13,7 @@ use crate::packet::{
 };
 
 /// Bytes of an ICMP header in front of what it quotes.
-const ICMP_HEADER: usize = 8;
+const ICMP_HEADER: u16 = 8;
 
 /// The packet that an ICMP error quotes.
 pub(super) struct Quote {
@@ -35,10 +35,10 @@ pub(super) fn quote(bytes: &[u8], headers: &Headers) -> Option<Quote> {
     if !is_error || headers.fragment == Fragment::Later {
         return None;
     }
-    let quoted = icmp.get(ICMP_HEADER..)?;
+    let quoted = icmp.get(usize::from(ICMP_HEADER)..)?;
     let inner = Headers::quoted(quoted).ok().filter(|inner| inner.family == headers.family)?;
     let flow = inner.flow(quoted)?;
-    Some(Quote { at: headers.transport + ICMP_HEADER as u16, flow })
+    Some(Quote { at: headers.transport + ICMP_HEADER, flow })
 }
 
 impl Director {

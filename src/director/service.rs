@@ -341,7 +341,7 @@ impl Services {
     }
 
     /// Whether there is anything in the trash.
-    pub(super) const fn has_trash(&self) -> bool {
+    pub(super) fn has_trash(&self) -> bool {
         !self.trash.is_empty()
     }
 
