@@ -69,5 +69,5 @@ captured client
 same "no server and no router shows its address" 0 \
     "$(frames client 'src net 10.77.3.0/24 or src host 10.77.2.254')"
 no_bad_checksum client
-DROPS="ttl-exceeded no-destination other-station"
+DROPS="ttl-exceeded no-destination"
 finish

@@ -62,5 +62,4 @@ expect "ping to tapvs itself" on cl ping -c 1 -W 1 10.77.9.1
 captured client
 same "no reply from a server's own address" 0 "$(frames client 'tcp and (src net 10.77.2.0/24 or src net fd77:2::/64)')"
 no_bad_checksum client
-DROPS="group-destination"
 finish

@@ -21,7 +21,6 @@ short() {
         'BEGIN { printf "       %.1f s, %.0f connections/s\n", b - a, n / (b - a) }'
 }
 
-DROPS="other-station"
 
 street_nat
 for i in 1 2 3; do serve "s$i" "web$i" 8080; done

@@ -29,7 +29,6 @@ holds "the table names the UDP service" '^UDP +10\.77\.1\.100:53 rr' "$WORK/tabl
 captured client server
 no_bad_checksum client
 no_bad_checksum server
-DROPS="other-station"
 next_street
 
 street_dr

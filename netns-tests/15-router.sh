@@ -54,5 +54,5 @@ same "no such port at the router" "error 3 3 from 10.77.1.1 about 10.77.1.1:7" "
 
 captured client
 no_bad_checksum client
-DROPS="group-destination ttl-exceeded no-route neighbour-failed"
+DROPS="ttl-exceeded no-route neighbour-failed"
 finish

@@ -53,7 +53,6 @@ holds "the first one's port is untouched" 'tap-wan: .*[<,]UP.*mtu 1450 .*master 
 holds "and the other one's" 'tap-keep: .*[<,]UP.*mtu 1450 .*master br-keep' "$WORK/link"
 expect "and works" on cl ping -c 1 -W 1 10.77.1.100
 
-DROPS="other-station"
 end_director
 refuse "after SIGTERM its own TAP is gone" link tap-wan
 same "the persistent one is as it was" "$before" "$(state tap-keep)"

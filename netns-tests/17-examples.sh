@@ -15,7 +15,6 @@ for file in "$ROOT"/examples/*.rules; do
 done
 ip netns del "${PFX}lb"
 HOSTS=()
-DROPS="group-destination other-station"
 
 # ---- mixed.rules: three methods in one IPv4 service, two in one IPv6 service
 mixed=$ROOT/examples/mixed.rules

@@ -337,10 +337,13 @@ captured() {
 # frames NAME [FILTER]: how many captured frames pass the filter.
 frames() { local name=$1; shift; tcpdump -nr "$WORK/$name.pcap" "$@" 2>/dev/null | wc -l; }
 
-# no_bad_checksum NAME: tcpdump -v finds no wrong checksum, and had something to look at.
+# no_bad_checksum NAME: tcpdump -v finds no wrong checksum, and had something to look at. Packets that
+# ICMP errors quote are left out: as in the kernel, the transport checksum inside is not mended.
 no_bad_checksum() {
     local bad seen
-    tcpdump -nvvr "$WORK/$1.pcap" >"$WORK/$1.txt" 2>/dev/null
+    tcpdump -nvvr "$WORK/$1.pcap" \
+        'not (icmp[icmptype] == icmp-unreach or icmp[icmptype] == icmp-timxceed) and not (icmp6 and ip6[40] < 128)' \
+        >"$WORK/$1.txt" 2>/dev/null
     bad=$(grep -ciE 'incorrect|bad (udp )?cksum|wrong' "$WORK/$1.txt")
     seen=$(grep -ciE '\(correct\)|cksum|sum ok' "$WORK/$1.txt")
     same "no bad checksum in the capture at $1" 0 "$bad"
@@ -428,7 +431,8 @@ end_director() {
 }
 
 # accounts: each received frame was forwarded, answered or dropped, and dropped only for reasons
-# that this test names in DROPS.
+# that this test names in DROPS, or for two that any wire brings: a bridge floods frames for others, and
+# IPv6 hosts speak to groups.
 accounts() {
     local line received forwarded answered dropped drops reason name sum=0
     line=$(grep -o 'frames: received.*' "$WORK/director.log" | tail -n 1)
@@ -445,7 +449,7 @@ accounts() {
     for reason in $drops; do
         name=${reason%=*}
         sum=$((sum + ${reason#*=}))
-        case " $DROPS " in
+        case " other-station group-destination $DROPS " in
         *" $name "*) ;;
         *) failed "a frame was dropped for a reason that nobody expected: $reason" "$line" ;;
         esac
