@@ -5,6 +5,7 @@
 //! reason; none of them knows what runs.
 
 pub mod command;
+pub mod complaint;
 pub mod grammar;
 pub mod knob;
 pub mod rules;
