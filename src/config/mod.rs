@@ -4,9 +4,11 @@
 //! commands become a [`Config`] (the ground state) by [`Config::apply`]. All three refuse with a
 //! reason; none of them knows what runs.
 
+mod address;
 pub mod command;
 pub mod complaint;
 pub mod grammar;
+mod host;
 pub mod knob;
 pub mod rules;
 

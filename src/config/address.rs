@@ -1,0 +1,221 @@
+//! Addresses, ports and numbers as ipvsadm and iproute2 read them.
+//!
+//! Kept: `inet_aton` with its short, octal and hexadecimal forms; an IPv6 address with a port stands in
+//! brackets and one without does not; decimal numbers with leading blanks, `+` and zeros.
+//! Left out on purpose: the resolver, and any file of services; rules mean the same everywhere.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::packet::{proto, Family, Mac};
+
+use super::Prefix;
+
+/// Names of ports: TCP's first, then UDP's.
+const PORT_NAMES: &[(&str, u8, u16)] = &[
+    ("ftp-data", proto::TCP, 20),
+    ("ftp", proto::TCP, 21),
+    ("ssh", proto::TCP, 22),
+    ("smtp", proto::TCP, 25),
+    ("domain", proto::TCP, 53),
+    ("http", proto::TCP, 80),
+    ("pop3", proto::TCP, 110),
+    ("imap", proto::TCP, 143),
+    ("https", proto::TCP, 443),
+    ("sip", proto::TCP, 5060),
+    ("domain", proto::UDP, 53),
+    ("ntp", proto::UDP, 123),
+    ("https", proto::UDP, 443),
+    ("sip", proto::UDP, 5060),
+];
+
+/// Reads `host[:port]`; the port's name is looked for under `protocol`.
+///
+/// # Errors
+/// Why it is none, as half a sentence.
+pub(super) fn host_port(text: &str, protocol: Option<u8>) -> Result<(IpAddr, Option<u16>), String> {
+    if text.starts_with('-') {
+        return Err(format!("the option `{text}` stands where the address belongs"));
+    }
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("`{text}` is a number"));
+    }
+    if let Some(inner) = text.strip_prefix('[') {
+        let Some((host, after)) = inner.split_once(']') else {
+            return Err("`[` without `]`".to_owned());
+        };
+        let addr = host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
+        let Some(port) = after.strip_prefix(':') else {
+            return Err("brackets are for an address with a port".to_owned());
+        };
+        return Ok((addr.into(), Some(port_number(port, protocol)?)));
+    }
+    if let Ok(addr) = text.parse::<Ipv6Addr>() {
+        return Ok((addr.into(), None));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let addr = inet_aton(host).ok_or_else(|| no_address(host))?;
+    let port = port.map(|port| port_number(port, protocol)).transpose()?;
+    Ok((addr.into(), port))
+}
+
+/// An IPv4 address as the C library reads it: up to four parts, the last of which fills the rest;
+/// decimal, octal or hexadecimal.
+pub(super) fn inet_aton(text: &str) -> Option<Ipv4Addr> {
+    let parts: Vec<u32> = text.split('.').map(c_number).collect::<Option<_>>()?;
+    let (&last, front) = parts.split_last()?;
+    if front.len() > 3 || front.iter().any(|&part| part > 255) {
+        return None;
+    }
+    let room = 32 - 8 * u32::try_from(front.len()).ok()?;
+    if room < 32 && last >> room != 0 {
+        return None;
+    }
+    let high = front.iter().fold(0u32, |sum, part| (sum << 8) | part);
+    let high = high.checked_shl(room).unwrap_or(0);
+    Some(Ipv4Addr::from(high | last))
+}
+
+/// A decimal number within `range`, as `strtol` reads it.
+pub(super) fn number(text: &str, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
+    let digits = text.trim_start_matches([' ', '\t']);
+    let digits = digits.strip_prefix('+').unwrap_or(digits);
+    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+    if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().filter(|n| range.contains(n))
+}
+
+/// `ADDR/LEN`, a bare address with all its bits, or `default` of the family that is known.
+///
+/// # Errors
+/// Why it is none, as one sentence.
+pub(super) fn prefix(text: &str, family: Option<Family>) -> Result<Prefix, String> {
+    let (host, len) = match text.split_once('/') {
+        Some((host, len)) => (host, Some(len)),
+        None => (text, None),
+    };
+    let addr = address(host, family)?;
+    let bits = Family::of(addr).bits();
+    let len = match len {
+        None => bits,
+        Some(len) => number(len, 0..=i64::from(bits))
+            .and_then(|len| u8::try_from(len).ok())
+            .ok_or_else(|| format!("illegal prefix length `{len}`"))?,
+    };
+    Ok(Prefix { addr, len })
+}
+
+/// An address, of the `family` if one is asked for.
+///
+/// # Errors
+/// Why it is none, as one sentence.
+pub(super) fn address(text: &str, family: Option<Family>) -> Result<IpAddr, String> {
+    let addr: IpAddr = text.parse().map_err(|_| no_address(text))?;
+    match family {
+        Some(Family::V4) if addr.is_ipv6() => Err(format!("`{text}` is no IPv4 address")),
+        Some(Family::V6) if addr.is_ipv4() => Err(format!("`{text}` is no IPv6 address")),
+        Some(_) | None => Ok(addr),
+    }
+}
+
+/// Six pairs of hexadecimal digits between colons.
+pub(super) fn mac(text: &str) -> Option<Mac> {
+    let mut octets = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut octets {
+        let part = parts.next().filter(|p| (1..=2).contains(&p.len()))?;
+        if !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        *octet = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(Mac(octets))
+}
+
+fn port_number(text: &str, protocol: Option<u8>) -> Result<u16, String> {
+    if let Some(port) = number(text, 0..=65535).and_then(|port| u16::try_from(port).ok()) {
+        return Ok(port);
+    }
+    if text.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-') || text.is_empty() {
+        return Err(format!("`{text}` is no port"));
+    }
+    let Some(protocol) = protocol else {
+        return Err(format!("the port's name `{text}` must follow the service"));
+    };
+    let found = PORT_NAMES.iter().find(|&&(name, p, _)| name == text && p == protocol);
+    found.map(|&(_, _, port)| port).ok_or_else(|| format!("the port's name `{text}` is not known"))
+}
+
+fn no_address(host: &str) -> String {
+    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if host.is_empty() {
+        "there is no address".to_owned()
+    } else if host.contains('/') {
+        format!("`{host}` has a prefix length, and one address belongs here")
+    } else if numeric || host.contains(':') {
+        format!("`{host}` is no address")
+    } else {
+        format!("`{host}` is no address, and names are not looked up in rules files")
+    }
+}
+
+fn c_number(text: &str) -> Option<u32> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    // The library's own reading would allow a sign.
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_addresses_are_read_as_the_c_library_reads_them() {
+        for (text, wanted) in [
+            ("10.1", [10, 0, 0, 1]),
+            ("0x0a010101", [10, 1, 1, 1]),
+            ("10.010.1.1", [10, 8, 1, 1]),
+            ("24", [0, 0, 0, 24]),
+            ("4294967295", [255, 255, 255, 255]),
+        ] {
+            assert_eq!(inet_aton(text), Some(wanted.into()), "{text}");
+        }
+        for text in ["", "10.", "256.1.1.1", "1.2.3.4.5", "1.2.3.256", "09", "+1.2.3.4", "0x"] {
+            assert_eq!(inet_aton(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_its_port_is_taken_as_ipvsadm_takes_it() {
+        let tcp = Some(proto::TCP);
+        let v6: Ipv6Addr = "fd00::1".parse().unwrap();
+        assert_eq!(host_port("[fd00::1]:80", tcp), Ok((v6.into(), Some(80))));
+        assert_eq!(host_port("fd00::1", tcp), Ok((v6.into(), None)));
+        let odd: Ipv6Addr = "::1:71".parse().unwrap();
+        assert_eq!(host_port("::1:71", tcp), Ok((odd.into(), None)));
+        assert_eq!(host_port("10.1.1.1:http", tcp).unwrap().1, Some(80));
+        for bad in ["99", "[fd00::1]", "10.1.1.1:", ":80", "10.1.1.1:65536", "x:80", "10.1.1.1/24"]
+        {
+            assert!(host_port(bad, tcp).is_err(), "{bad}");
+        }
+        assert!(host_port("10.1.1.1:http", None).is_err());
+        assert!(host_port("10.1.1.1:http", Some(proto::UDP)).is_err());
+    }
+
+    #[test]
+    fn numbers_are_decimal_and_without_garbage() {
+        assert_eq!(number(" +007", 0..=9), Some(7));
+        assert_eq!(number("7x", 0..=9), None);
+        assert_eq!(number("", 0..=9), None);
+        assert_eq!(number("99999999999999999999", 0..=9), None);
+    }
+}
