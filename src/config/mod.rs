@@ -8,8 +8,10 @@ mod address;
 pub mod command;
 pub mod complaint;
 pub mod grammar;
+mod ground;
 mod host;
 pub mod knob;
+mod print;
 pub mod rules;
 
 use std::fmt;

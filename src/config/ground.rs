@@ -1,0 +1,291 @@
+//! The ground state's funnel: [`Config::apply`].
+//!
+//! Kept from the kernel: the order of its checks and what `-E` and `-e` do with options that are not
+//! given (the [`Command`] has them all); a server must be unicast, and of the other family only by
+//! tunnel. The ports' networks stand for its routing table where it asks whether an address is a
+//! broadcast address.
+
+use std::net::IpAddr;
+
+use crate::packet::{Endpoint, Family};
+
+use super::knob::Knob;
+use super::{
+    Command, Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, Refusal,
+    RouteTarget, ServiceKey, ServiceSpec,
+};
+
+/// The most ports of one tapvs.
+pub(super) const PORTS_MAX: usize = 64;
+
+/// The longest name of a network device, in bytes (`IFNAMSIZ` less its NUL).
+pub(super) const NAME_MAX: usize = 15;
+
+impl Config {
+    /// Does what the command says, or nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be done; the state is then as it was.
+    pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::AddPort { name, kind } => self.add_port(name, *kind),
+            Command::SetLink { name, settings } => self.set_link(name, settings),
+            Command::AddAddress { prefix, dev } => self.add_address(*prefix, dev),
+            Command::AddRoute { prefix, target } => self.add_route(*prefix, target),
+            Command::AddNeighbour { addr, mac, dev } => {
+                self.neighbour_port(dev)?;
+                if !is_host(*addr) {
+                    return Err(Refusal::Host(format!("{addr} is no address of a neighbour")));
+                }
+                self.neighbours.retain(|(a, _, d)| (a, d) != (addr, dev));
+                self.neighbours.push((*addr, *mac, dev.clone()));
+                Ok(())
+            }
+            Command::SetKnob { knob, value } => self.set_knob(*knob, *value),
+            Command::AddService(spec) => self.add_service(spec),
+            Command::EditService(spec) => {
+                let place = self.service_at(&spec.key).ok_or(Refusal::NoSuchService)?;
+                check_service(spec)?;
+                self.services[place].0 = spec.clone();
+                Ok(())
+            }
+            Command::DeleteService(key) => {
+                let place = self.service_at(key).ok_or(Refusal::NoSuchService)?;
+                self.services.remove(place);
+                Ok(())
+            }
+            Command::Clear => {
+                self.services.clear();
+                Ok(())
+            }
+            Command::AddDest(key, dest) => self.put_dest(key, dest, false),
+            Command::EditDest(key, dest) => self.put_dest(key, dest, true),
+            Command::DeleteDest(key, dest) => self.delete_dest(key, *dest),
+            Command::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
+                let timeouts = &mut self.timeouts_s;
+                for (place, value) in [
+                    (&mut timeouts.tcp, *tcp_s),
+                    (&mut timeouts.tcp_fin, *tcp_fin_s),
+                    (&mut timeouts.udp, *udp_s),
+                ] {
+                    *place = if value == 0 { *place } else { value };
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a port of that name exists.
+    pub fn has_port(&self, name: &str) -> bool {
+        self.ports.iter().any(|port| port.name == name)
+    }
+
+    /// Why a route cannot be used, if it cannot: its gateway lies on no port's network. Asked when
+    /// everything has been said, since addresses may follow their routes.
+    pub fn unreachable_gateway(&self, target: &RouteTarget) -> Option<String> {
+        let RouteTarget::Via { gateway, dev } = target else { return None };
+        let named = |port: &&PortConfig| dev.as_ref().is_none_or(|dev| *dev == port.name);
+        let mut ports = self.ports.iter().filter(named);
+        let link_local = matches!(gateway, IpAddr::V6(a) if a.is_unicast_link_local());
+        if link_local && dev.is_some() {
+            return None;
+        }
+        let near = |port: &PortConfig| {
+            port.addresses.iter().any(|own| own.contains(*gateway) && own.addr != *gateway)
+        };
+        if ports.any(near) {
+            return None;
+        }
+        Some(match dev {
+            Some(dev) => format!("the gateway {gateway} lies on no network of `{dev}`"),
+            None => format!("the gateway {gateway} lies on no port's network"),
+        })
+    }
+
+    fn port_mut(&mut self, name: &str) -> Result<&mut PortConfig, Refusal> {
+        let found = self.ports.iter_mut().find(|port| port.name == name);
+        found.ok_or_else(|| no_port(name))
+    }
+
+    fn add_port(&mut self, name: &str, kind: PortKind) -> Result<(), Refusal> {
+        if let Some(why) = bad_name(name) {
+            return Err(Refusal::Host(why));
+        }
+        if self.has_port(name) {
+            return Err(Refusal::Host(format!("the port `{name}` exists already")));
+        }
+        if self.ports.len() >= PORTS_MAX {
+            return Err(Refusal::Host(format!("there are {PORTS_MAX} ports already")));
+        }
+        let (name, settings) = (name.to_owned(), LinkSettings::default());
+        self.ports.push(PortConfig { name, kind, settings, addresses: Vec::new() });
+        Ok(())
+    }
+
+    fn set_link(&mut self, name: &str, new: &LinkSettings) -> Result<(), Refusal> {
+        let port = self.port_mut(name)?;
+        if port.kind == PortKind::Tun && (new.mac.is_some() || new.master.is_some()) {
+            let what = if new.mac.is_some() { "has no MAC address" } else { "joins no bridge" };
+            return Err(Refusal::Host(format!("`{name}` is a TUN port, which {what}")));
+        }
+        if let Some(why) = new.master.as_deref().and_then(bad_name) {
+            return Err(Refusal::Host(why));
+        }
+        let old = &mut port.settings;
+        old.mac = new.mac.or(old.mac);
+        old.mtu = new.mtu.or(old.mtu);
+        old.master = new.master.clone().or_else(|| old.master.take());
+        Ok(())
+    }
+
+    fn add_address(&mut self, prefix: Prefix, dev: &str) -> Result<(), Refusal> {
+        self.port_mut(dev)?;
+        if !is_host(prefix.addr) || is_broadcast_of(prefix, prefix.addr) {
+            return Err(Refusal::Host(format!("{} is no address of a host", prefix.addr)));
+        }
+        let holds = |port: &&PortConfig| port.addresses.iter().any(|p| p.addr == prefix.addr);
+        if let Some(holder) = self.ports.iter().find(holds) {
+            let why = format!("`{}` has the address {} already", holder.name, prefix.addr);
+            return Err(Refusal::Host(why));
+        }
+        self.port_mut(dev)?.addresses.push(prefix);
+        Ok(())
+    }
+
+    fn add_route(&mut self, prefix: Prefix, target: &RouteTarget) -> Result<(), Refusal> {
+        match target {
+            RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. }
+                if !self.has_port(dev) =>
+            {
+                return Err(no_port(dev));
+            }
+            RouteTarget::Via { gateway, .. } if !is_host(*gateway) => {
+                return Err(Refusal::Host(format!("{gateway} is no address of a gateway")));
+            }
+            RouteTarget::Via { .. } | RouteTarget::Dev(_) | RouteTarget::Local => {}
+        }
+        self.routes.push((prefix, target.clone()));
+        Ok(())
+    }
+
+    fn neighbour_port(&self, dev: &str) -> Result<(), Refusal> {
+        match self.ports.iter().find(|port| port.name == dev).map(|port| port.kind) {
+            Some(PortKind::Tap) => Ok(()),
+            Some(PortKind::Tun) => {
+                Err(Refusal::Host(format!("`{dev}` is a TUN port, which has no neighbours")))
+            }
+            None => Err(no_port(dev)),
+        }
+    }
+
+    fn set_knob(&mut self, knob: Knob, value: i64) -> Result<(), Refusal> {
+        let info = knob.info();
+        if !(info.min..=info.max).contains(&value) {
+            return Err(Refusal::Host(format!("illegal value `{value}`")));
+        }
+        match info.place {
+            Some(place) => (place.set)(&mut self.knobs, value),
+            None if info.default == Some(value) => {}
+            None => {
+                let why = format!("{} is known, not honoured in this version", info.name);
+                return Err(Refusal::Host(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn service_at(&self, key: &ServiceKey) -> Option<usize> {
+        self.services.iter().position(|(spec, _)| spec.key == *key)
+    }
+
+    fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), Refusal> {
+        if self.service_at(&spec.key).is_some() {
+            return Err(Refusal::ServiceExists);
+        }
+        check_service(spec)?;
+        self.services.push((spec.clone(), Vec::new()));
+        Ok(())
+    }
+
+    /// `-a`, and `-e` if the server must exist; the checks in the kernel's order.
+    fn put_dest(&mut self, key: &ServiceKey, dest: &DestSpec, edit: bool) -> Result<(), Refusal> {
+        let service = self.service_at(key).ok_or(Refusal::ServiceNotDefined)?;
+        if Family::of(dest.dest.addr) != key.family() && dest.method != Method::Tunnel {
+            return Err(Refusal::NotUnicast);
+        }
+        if dest.lower > dest.upper {
+            return Err(Refusal::OutOfRange);
+        }
+        let dests = &self.services[service].1;
+        let place = dests.iter().position(|d| d.dest == dest.dest);
+        match place {
+            Some(_) if !edit => return Err(Refusal::DestExists),
+            None if edit => return Err(Refusal::NoSuchDest),
+            Some(_) | None => {}
+        }
+        if !self.is_unicast(dest.dest.addr) {
+            return Err(Refusal::NotUnicast);
+        }
+        let dests = &mut self.services[service].1;
+        match place {
+            Some(place) => dests[place] = dest.clone(),
+            None => dests.push(dest.clone()),
+        }
+        Ok(())
+    }
+
+    fn delete_dest(&mut self, key: &ServiceKey, dest: Endpoint) -> Result<(), Refusal> {
+        let service = self.service_at(key).ok_or(Refusal::ServiceNotDefined)?;
+        let dests = &mut self.services[service].1;
+        let place = dests.iter().position(|d| d.dest == dest).ok_or(Refusal::NoSuchDest)?;
+        dests.remove(place);
+        Ok(())
+    }
+
+    /// Whether a server may have this address: unicast, and not IPv6's link-local kind.
+    fn is_unicast(&self, addr: IpAddr) -> bool {
+        let mut networks = self.ports.iter().flat_map(|port| &port.addresses);
+        let link_local = matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local());
+        is_host(addr) && !link_local && !networks.any(|&own| is_broadcast_of(own, addr))
+    }
+}
+
+/// The kernel answers a prefix length of the mask that cannot be with EINVAL, as it does for the
+/// address of a server; ipvsadm has one text for both.
+fn check_service(spec: &ServiceSpec) -> Result<(), Refusal> {
+    let v6 = spec.key.family() == Family::V6;
+    if v6 && !(1..=128).contains(&spec.netmask) {
+        return Err(Refusal::NotUnicast);
+    }
+    Ok(())
+}
+
+fn no_port(name: &str) -> Refusal {
+    Refusal::Host(format!("there is no port `{name}`"))
+}
+
+/// Neither unspecified nor multicast nor the broadcast address of all networks.
+fn is_host(addr: IpAddr) -> bool {
+    let broadcast = matches!(addr, IpAddr::V4(a) if a.is_broadcast());
+    !addr.is_unspecified() && !addr.is_multicast() && !broadcast
+}
+
+/// Whether `addr` is the network's broadcast address; networks of one or two addresses have none.
+fn is_broadcast_of(network: Prefix, addr: IpAddr) -> bool {
+    let (IpAddr::V4(own), IpAddr::V4(addr)) = (network.addr, addr) else { return false };
+    let host_bits = u32::MAX.checked_shr(network.len.into()).unwrap_or(0);
+    network.len <= 30 && u32::from(own) | host_bits == u32::from(addr)
+}
+
+/// Why a device cannot have this name, if it cannot. `%` would make the kernel count.
+fn bad_name(name: &str) -> Option<String> {
+    let strange = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%');
+    if name.is_empty() || name == "." || name == ".." || name.contains(strange) {
+        return Some(format!("`{name}` is no name for a device"));
+    }
+    if name == "lo" {
+        return Some("`lo` is the loopback device, and no port or bridge".to_owned());
+    }
+    (name.len() > NAME_MAX)
+        .then(|| format!("`{name}` has {} bytes; a device's name has at most 15", name.len()))
+}

@@ -1,0 +1,182 @@
+//! The ground state as a rules file that loads to the same state.
+//!
+//! Services and servers are in the form of `ipvsadm-save -n`, in the order in which they were added,
+//! with the thresholds that ipvsadm forgets. What has its default is left out.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use crate::packet::{proto, Family};
+use crate::world::Knobs;
+
+use super::knob::KNOBS;
+use super::{
+    Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
+    Timeouts, TunnelChecksum, TunnelType,
+};
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ports.iter().try_for_each(|port| write_port(f, port))?;
+        self.routes.iter().try_for_each(|(prefix, target)| write_route(f, *prefix, target))?;
+        for (addr, mac, dev) in &self.neighbours {
+            writeln!(f, "ip neigh add {addr} lladdr {mac} dev {}", Quoted(dev))?;
+        }
+        let defaults = Knobs::default();
+        for info in KNOBS {
+            let Some(place) = info.place else { continue };
+            let value = (place.get)(&self.knobs);
+            if value != (place.get)(&defaults) {
+                writeln!(f, "{} = {value}", info.name)?;
+            }
+        }
+        let Timeouts { tcp, tcp_fin, udp } = self.timeouts_s;
+        if self.timeouts_s != Timeouts::default() {
+            writeln!(f, "--set {tcp} {tcp_fin} {udp}")?;
+        }
+        for (spec, dests) in &self.services {
+            writeln!(f, "{spec}")?;
+            for dest in dests {
+                writeln!(f, "-a {} {dest}", spec.key)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    /// `-t 10.0.0.1:80`, `-f 1 -6`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { proto: proto::TCP, virt } => write!(f, "-t {virt}"),
+            Self::Address { proto: proto::UDP, virt } => write!(f, "-u {virt}"),
+            Self::Address { virt, .. } => write!(f, "--sctp-service {virt}"),
+            Self::Mark { family: Family::V4, mark } => write!(f, "-f {mark}"),
+            Self::Mark { family: Family::V6, mark } => write!(f, "-f {mark} -6"),
+        }
+    }
+}
+
+impl fmt::Display for ServiceSpec {
+    /// The `-A` line of `ipvsadm-save -n`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheduler = self.scheduler.map_or("none", |scheduler| scheduler.name());
+        write!(f, "-A {} -s {scheduler}", self.key)?;
+        if let Some(seconds) = self.persistent_s {
+            write!(f, " -p {seconds}")?;
+        }
+        // A mask means nothing without persistence, but it was said and is kept.
+        let family = self.key.family();
+        if self.netmask != Self::full_mask(family) {
+            match family {
+                Family::V4 => write!(f, " -M {}", Ipv4Addr::from(self.netmask))?,
+                Family::V6 => write!(f, " -M {}", self.netmask)?,
+            }
+        }
+        f.write_str(if self.sip { " --pe sip" } else { "" })?;
+        f.write_str(if self.one_packet { " -o" } else { "" })?;
+        let flags = ["flag-1", "flag-2", "flag-3"].into_iter().enumerate();
+        let flags: Vec<_> =
+            flags.filter(|(i, _)| self.sched_flags & (1 << i) != 0).map(|(_, flag)| flag).collect();
+        if flags.is_empty() {
+            return Ok(());
+        }
+        write!(f, " -b {}", flags.join(","))
+    }
+}
+
+impl fmt::Display for DestSpec {
+    /// The server's part of the `-a` line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = match self.method {
+            Method::Masq => "-m",
+            Method::Tunnel => "-i",
+            Method::Route => "-g",
+        };
+        write!(f, "-r {} {method} -w {}", self.dest, self.weight)?;
+        if self.upper != 0 {
+            write!(f, " -x {}", self.upper)?;
+        }
+        if self.lower != 0 {
+            write!(f, " -y {}", self.lower)?;
+        }
+        if self.method != Method::Tunnel {
+            return Ok(());
+        }
+        match self.tunnel {
+            TunnelType::Ipip => f.write_str(" --tun-type ipip"),
+            TunnelType::Gue { port, checksum } => {
+                write!(f, " --tun-type gue --tun-port {port} {}", checksum_option(checksum))
+            }
+            TunnelType::Gre { checksum } => {
+                write!(f, " --tun-type gre {}", checksum_option(checksum))
+            }
+        }
+    }
+}
+
+const fn checksum_option(checksum: TunnelChecksum) -> &'static str {
+    match checksum {
+        TunnelChecksum::None => "--tun-nocsum",
+        TunnelChecksum::Full => "--tun-csum",
+        TunnelChecksum::Remote => "--tun-remcsum",
+    }
+}
+
+fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
+    let name = Quoted(&port.name);
+    let mode = match port.kind {
+        PortKind::Tap => "tap",
+        PortKind::Tun => "tun",
+    };
+    writeln!(f, "ip tuntap add dev {name} mode {mode}")?;
+    let settings = &port.settings;
+    if let Some(mac) = settings.mac {
+        writeln!(f, "ip link set dev {name} address {mac}")?;
+    }
+    if let Some(mtu) = settings.mtu {
+        writeln!(f, "ip link set dev {name} mtu {mtu}")?;
+    }
+    if let Some(master) = &settings.master {
+        writeln!(f, "ip link set dev {name} master {}", Quoted(master))?;
+    }
+    for prefix in &port.addresses {
+        writeln!(f, "ip{} addr add {prefix} dev {name}", family_option(*prefix))?;
+    }
+    Ok(())
+}
+
+fn write_route(f: &mut fmt::Formatter<'_>, prefix: Prefix, target: &RouteTarget) -> fmt::Result {
+    let ip = family_option(prefix);
+    match target {
+        RouteTarget::Via { gateway, dev } => {
+            write!(f, "ip{ip} route add {prefix} via {gateway}")?;
+            match dev {
+                Some(dev) => writeln!(f, " dev {}", Quoted(dev)),
+                None => writeln!(f),
+            }
+        }
+        RouteTarget::Dev(dev) => writeln!(f, "ip{ip} route add {prefix} dev {}", Quoted(dev)),
+        RouteTarget::Local => writeln!(f, "ip{ip} route add local {prefix} dev lo"),
+    }
+}
+
+const fn family_option(prefix: Prefix) -> &'static str {
+    match Family::of(prefix.addr) {
+        Family::V4 => "",
+        Family::V6 => " -6",
+    }
+}
+
+/// A name, in quotes where it would not be read as it stands.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+        if self.0.chars().all(plain) {
+            return f.write_str(self.0);
+        }
+        write!(f, "\"{}\"", self.0.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}
