@@ -10,7 +10,9 @@ pub mod complaint;
 pub mod grammar;
 mod ground;
 mod host;
+pub mod ipvs;
 pub mod knob;
+pub mod options;
 mod print;
 pub mod rules;
 
