@@ -327,6 +327,9 @@ ip route add default via 10.0.0.254
 ";
     let lines: Vec<_> = complaints(text).iter().map(|complaint| complaint.line).collect();
     assert_eq!(lines, [1, 4, 6, 7, 8, 9]);
+    let text = "ip tuntap add tap0 mode tap\nip addr add 10.0.0.1/24 dev tap-0\n\
+        ip route add default via 10.0.0.254\n";
+    assert_eq!(complaints(text).len(), 1);
 }
 
 #[test]

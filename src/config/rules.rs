@@ -37,6 +37,8 @@ struct Reading {
     faults: Vec<Fault>,
     /// What bad lines would have made, and the words in which they said it.
     lost: BTreeSet<(Made, String)>,
+    /// Whether a host command was bad: it may have been the one that tells a gateway's network.
+    host_lost: bool,
     /// The routes by gateway, and where the gateway was said.
     gateways: Vec<(RouteTarget, Span)>,
 }
@@ -72,8 +74,9 @@ impl Reading {
         if missed.is_some_and(|made| self.is_lost(made, &fault, words)) {
             return;
         }
+        let made = made_by(words);
+        self.host_lost |= made == Made::Port;
         if missed.is_none() {
-            let made = made_by(words);
             self.lost.extend(words.iter().map(|word| (made, word.text.to_string())));
         }
         self.faults.push(fault);
@@ -91,8 +94,7 @@ impl Reading {
     }
 
     fn check_gateways(&mut self) {
-        // A bad line may have been the one that tells the gateway's network.
-        if self.lost.iter().any(|(made, _)| *made == Made::Port) {
+        if self.host_lost {
             return;
         }
         for (target, at) in std::mem::take(&mut self.gateways) {
