@@ -247,7 +247,26 @@ impl Mistake {
             Self::TunnelConflict { option, with, kind } => {
                 write!(f, "`--{option}` and `--{with}` exclude each other in tunnel type `{kind}`")
             }
-            other => write!(f, "{other:?}"),
+            // These have been said above; a new mistake must be said in one of the two places.
+            Self::OpenQuote(_)
+            | Self::BlankAfterBackslash
+            | Self::Dash { .. }
+            | Self::OddBlank(_)
+            | Self::UnknownCommand(_)
+            | Self::MarkRule(_)
+            | Self::NotARule(_)
+            | Self::NoCommand
+            | Self::UnknownOption(_)
+            | Self::MissingArgument(_)
+            | Self::UnwantedArgument(_)
+            | Self::SecondCommand(_)
+            | Self::UnexpectedArgument(_)
+            | Self::Repeated(_)
+            | Self::Needed { .. }
+            | Self::Illegal { .. }
+            | Self::Refused(_)
+            | Self::Host(_)
+            | Self::NotBuilt { .. } => Ok(()),
         }
     }
 

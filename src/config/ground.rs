@@ -16,10 +16,10 @@ use super::{
 };
 
 /// The most ports of one tapvs.
-pub const PORTS_MAX: usize = 64;
+pub(super) const PORTS_MAX: usize = 64;
 
 /// The longest name of a network device, in bytes (`IFNAMSIZ` less its NUL).
-pub const NAME_MAX: usize = 15;
+pub(super) const NAME_MAX: usize = 15;
 
 impl Config {
     /// Does what the command says, or nothing.

@@ -75,7 +75,8 @@ fn once<T>(slot: &mut Option<T>, value: T, word: &Word<'_>) -> Result<(), Fault>
 
 /// A word that has no meaning for us, with the ones that have.
 fn unknown(word: &Word<'_>, command: &str, allowed: &[&str]) -> Fault {
-    let what = format!("`{}`", allowed.join("`, `"));
+    let one_of = if allowed.len() > 1 { "one of " } else { "" };
+    let what = format!("{one_of}`{}`", allowed.join("`, `"));
     host(word, format!("`{}` means nothing here in `{command}`", word.text))
         .expecting(advice(&what, &word.text, allowed))
 }

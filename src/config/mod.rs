@@ -4,9 +4,16 @@
 //! commands become a [`Config`] (the ground state) by [`Config::apply`]. All three refuse with a
 //! reason; none of them knows what runs.
 
+mod address;
 pub mod command;
+pub mod complaint;
 pub mod grammar;
+mod ground;
+mod host;
+pub mod ipvs;
 pub mod knob;
+pub mod options;
+mod print;
 pub mod rules;
 
 use std::fmt;

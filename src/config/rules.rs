@@ -1,1 +1,216 @@
-//! (room to be filled)
+//! A rules file becomes a ground state, or a list of everything that is wrong with it.
+//!
+//! Lines are applied one after another to an empty state, as a shell script would have done it.
+//! A line that fails only because an earlier bad line did nothing is not complained about.
+
+use std::collections::BTreeSet;
+
+use super::command::{commands, Placed};
+use super::complaint::{Complaint, Fault, Mistake, Source, Span};
+use super::grammar::{line, lines, Word};
+use super::{Command, Config, Refusal, RouteTarget};
+
+/// Reads the text of a rules file; `file` is its name in complaints.
+///
+/// # Errors
+/// A complaint for every bad line, in the order of the file.
+pub fn load(file: &str, text: &str) -> Result<Config, Vec<Complaint>> {
+    let mut reading = Reading::default();
+    for words in lines(text) {
+        match words {
+            Ok(words) => reading.line(&words),
+            Err(fault) => reading.faults.push(fault),
+        }
+    }
+    reading.check_gateways();
+    if reading.faults.is_empty() {
+        return Ok(reading.config);
+    }
+    let source = Source::new(file, text);
+    reading.faults.sort_by_key(|fault| fault.at.start);
+    Err(reading.faults.into_iter().map(|fault| source.complain(fault)).collect())
+}
+
+#[derive(Default)]
+struct Reading {
+    config: Config,
+    faults: Vec<Fault>,
+    /// What bad lines would have made, and the words in which they said it.
+    lost: BTreeSet<(Made, String)>,
+    /// Whether a host command was bad: it may have been the one that tells a gateway's network.
+    host_lost: bool,
+    /// The routes by gateway, and where the gateway was said.
+    gateways: Vec<(RouteTarget, Span)>,
+}
+
+/// What a line makes that others build upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Made {
+    Service,
+    Server,
+    /// A port or its address.
+    Port,
+}
+
+impl Reading {
+    fn line(&mut self, words: &[Word<'_>]) {
+        let found = line(words).and_then(|line| commands(&line));
+        let outcome = found.and_then(|all| {
+            all.iter().try_for_each(|placed| {
+                self.config
+                    .apply(&placed.command)
+                    .map_err(|refusal| refused(&self.config, placed, refusal))?;
+                if let Command::AddRoute { target: target @ RouteTarget::Via { .. }, .. } =
+                    &placed.command
+                {
+                    let spot = placed.spots.object.as_ref().unwrap_or(&placed.spots.command);
+                    self.gateways.push((target.clone(), spot.clone()));
+                }
+                Ok(())
+            })
+        });
+        let Err(fault) = outcome else { return };
+        let missed = missed(&fault.mistake);
+        if missed.is_some_and(|made| self.is_lost(made, &fault, words)) {
+            return;
+        }
+        let made = made_by(words);
+        self.host_lost |= made == Made::Port;
+        if missed.is_none() {
+            self.lost.extend(words.iter().map(|word| (made, word.text.to_string())));
+        }
+        self.faults.push(fault);
+    }
+
+    /// Whether an earlier bad line says the word that the fault is about, perhaps glued to its
+    /// option.
+    fn is_lost(&self, made: Made, fault: &Fault, words: &[Word<'_>]) -> bool {
+        let holds =
+            |word: &&Word<'_>| word.at.start <= fault.at.start && fault.at.end <= word.at.end;
+        let Some(word) = words.iter().find(holds) else { return false };
+        let from = fault.at.start - word.at.start;
+        let name = word.text.get(from..).unwrap_or(&word.text);
+        self.lost.iter().any(|(kind, lost)| *kind == made && lost.ends_with(name))
+    }
+
+    fn check_gateways(&mut self) {
+        if self.host_lost {
+            return;
+        }
+        for (target, at) in std::mem::take(&mut self.gateways) {
+            if let Some(why) = self.config.unreachable_gateway(&target) {
+                let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why)))
+                    .expecting("expected a neighbour: `ip addr add` tells the ports' networks");
+                self.faults.push(fault);
+            }
+        }
+    }
+}
+
+/// What a mistake misses, if it misses something that another line would have made.
+fn missed(mistake: &Mistake) -> Option<Made> {
+    let Mistake::Refused(refusal) = mistake else { return None };
+    match refusal {
+        Refusal::NoSuchService | Refusal::ServiceNotDefined => Some(Made::Service),
+        Refusal::NoSuchDest => Some(Made::Server),
+        Refusal::Host(why) => why.starts_with("there is no port").then_some(Made::Port),
+        Refusal::ServiceExists
+        | Refusal::DestExists
+        | Refusal::OutOfRange
+        | Refusal::NotUnicast => None,
+    }
+}
+
+/// What a bad line would have made, as far as its looks tell.
+fn made_by(words: &[Word<'_>]) -> Made {
+    let program = words.first().is_some_and(|word| word.text.ends_with("ipvsadm"));
+    let command = words.get(usize::from(program)).map_or("", |word| &*word.text);
+    match command.trim_start_matches(|c: char| !c.is_ascii_alphabetic()) {
+        "add-service" => Made::Service,
+        "add-server" => Made::Server,
+        name if name.len() == command.len() && !program => Made::Port,
+        name if name.starts_with('A') => Made::Service,
+        _ => Made::Server,
+    }
+}
+
+/// The refusal at the word that it is about.
+fn refused(config: &Config, placed: &Placed, refusal: Refusal) -> Fault {
+    let spots = &placed.spots;
+    let service = || (spots.service.clone(), Some("expected a service that `-A` has made above"));
+    let (spot, expected) = match &refusal {
+        Refusal::ServiceExists => {
+            (spots.service.clone(), Some("expected `-E` to change it, or another service"))
+        }
+        Refusal::NoSuchService | Refusal::ServiceNotDefined => service(),
+        Refusal::DestExists => {
+            (spots.server.clone(), Some("expected `-e` to change it, or another server"))
+        }
+        Refusal::NoSuchDest => {
+            (spots.server.clone(), Some("expected a server that `-a` has put there above"))
+        }
+        Refusal::OutOfRange => {
+            (spots.lower.clone(), Some("expected a lower threshold of at most the upper one"))
+        }
+        Refusal::NotUnicast => (
+            spots.server.clone().or_else(|| spots.service.clone()),
+            Some("expected the address of a single host, not multicast, broadcast or link-local"),
+        ),
+        Refusal::Host(_) => host_spot(config, placed),
+    };
+    let at = spot.unwrap_or_else(|| spots.command.clone());
+    let fault = Fault::new(at, Mistake::Refused(refusal));
+    match expected {
+        Some(expected) => with_nearest_port(config, placed, fault.expecting(expected)),
+        None => fault,
+    }
+}
+
+/// A host command is refused for the port that it names, or for what it wants there.
+fn host_spot(config: &Config, placed: &Placed) -> (Option<Span>, Option<&'static str>) {
+    let spots = &placed.spots;
+    match (&placed.command, named_port(&placed.command)) {
+        (_, Some(port)) if !config.has_port(port) => (spots.dev.clone(), Some(NO_PORT)),
+        (Command::SetKnob { .. }, _) => {
+            (spots.object.clone(), Some("expected its default, or no such line"))
+        }
+        _ => (spots.object.clone().or_else(|| spots.dev.clone()), None),
+    }
+}
+
+const NO_PORT: &str = "expected a port that `ip tuntap add` has made above";
+
+fn named_port(command: &Command) -> Option<&str> {
+    match command {
+        Command::SetLink { name, .. } => Some(name),
+        Command::AddAddress { dev, .. } | Command::AddNeighbour { dev, .. } => Some(dev),
+        Command::AddRoute { target, .. } => match target {
+            RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. } => Some(dev),
+            RouteTarget::Via { dev: None, .. } | RouteTarget::Local => None,
+        },
+        Command::AddPort { .. }
+        | Command::SetKnob { .. }
+        | Command::AddService(_)
+        | Command::EditService(_)
+        | Command::DeleteService(_)
+        | Command::Clear
+        | Command::AddDest(..)
+        | Command::EditDest(..)
+        | Command::DeleteDest(..)
+        | Command::SetTimeouts { .. } => None,
+    }
+}
+
+fn with_nearest_port(config: &Config, placed: &Placed, fault: Fault) -> Fault {
+    if fault.expected.as_deref() != Some(NO_PORT) {
+        return fault;
+    }
+    let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
+    let near = named_port(&placed.command)
+        .and_then(|name| super::complaint::nearest(name, &names))
+        .map(|near| format!("{NO_PORT}; did you mean `{near}`?"));
+    match near {
+        Some(near) => fault.expecting(near),
+        None => fault,
+    }
+}

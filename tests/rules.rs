@@ -1,0 +1,375 @@
+//! The rules language from outside: a mistake in each position, the example of the manual, the round
+//! trip through its printed form, and text that nobody would write.
+
+use std::net::IpAddr;
+
+use tapvs::config::complaint::Complaint;
+use tapvs::config::rules::load;
+use tapvs::config::{
+    Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey,
+    ServiceSpec, Timeouts, TunnelType,
+};
+use tapvs::packet::{proto, Endpoint, Mac};
+use tapvs::sched::Scheduler;
+
+const EXAMPLE: &str = "\
+ip tuntap add dev tap-wan mode tap           # a port: opened, created where it does not exist yet
+ip link set dev tap-wan address 02:00:00:00:01:01   # tapvs's own MAC on that wire, not the kernel's
+ip link set dev tap-wan mtu 1500 master br-wan      # the kernel's end joins this bridge
+ip addr add 10.77.1.1/24 dev tap-wan
+ip route add default via 10.77.1.254
+ip tuntap add dev tap-lan mode tap
+ip neigh add 10.77.2.11 lladdr 02:00:00:00:02:0b dev tap-lan
+ip route add local 10.91.0.0/24 dev lo              # a whole network that is tapvs's own
+sysctl -w net.ipv4.vs.expire_nodest_conn=1
+-A -t 10.77.1.100:80 -s wrr
+ipvsadm -a -t 10.77.1.100:80 -r 10.77.2.11:8080 -m -w 2
+";
+
+/// Everything that can be said, in the manners in which it can be said.
+const EVERYTHING: &str = "\
+ip tuntap add tap0 mode tap
+/sbin/ip tuntap add mode tun dev tun0
+ip l set tap0 up
+ip link set dev 'tap0' mtu 9000 \\
+    master \"br#0\" # joined
+ip -4 a add 10.0.0.1/24 dev tap0
+ip -6 addr add fd00::1/64 dev tap0
+ip address replace dev tun0 local 10.9.0.1
+ip r add default via fd00::fe
+ip ro replace to 10.5.0.0/16 via inet 10.0.0.254 dev tap0
+ip route add 10.6.0.0/16 dev tun0
+ip n add 10.0.0.9 lladdr 2:0:0:0:0:9 nud permanent dev tap0
+ip neighbor replace to 10.0.0.9 lladdr 02:00:00:00:00:0a dev tap0
+sysctl -w net.ipv4.vs.sloppy_tcp = 1 net/ipv4/ip_forward=0
+net.ipv4.vs.sync_threshold = 3 50
+net.ipv4.vs.conn_reuse_mode=0
+--set 100 0 50
+ipvsadm -C
+-At 10.0.0.100:http -srr -p300 -M 255.255.255.0
+-a -t10.0.0.100:80 -r 10.0.0.2 -m -w0 -x 9 -y=3
+-a -t 10.0.0.100:80 -r 10.0.0.3:80
+-a -t 10.0.0.100:80 -r [fd00::3]:80 -i --tun-type ipip
+-e -t 10.0.0.100:80 -r 10.0.0.3 -g --weight=7
+ipvsadm --add-service --udp-service [fd00::64]:53 --ops -b flag-1,flag-3 -s none
+-A -f 1 -6 -p -M 64
+-A -f 1
+-D -f 1
+-a -f 1 -6 -r fd00::5
+";
+
+fn complaints(text: &str) -> Vec<Complaint> {
+    load("r", text).expect_err(text)
+}
+
+fn net(addr: &str, len: u8) -> Prefix {
+    Prefix { addr: addr.parse().expect("is an address"), len }
+}
+
+fn at(addr: &str, port: u16) -> Endpoint {
+    Endpoint::new(addr.parse::<IpAddr>().expect("is an address"), port)
+}
+
+#[test]
+fn the_example_of_the_manual_says_what_it_says() {
+    let port = |name: &str, settings, addresses| PortConfig {
+        name: name.to_owned(),
+        kind: PortKind::Tap,
+        settings,
+        addresses,
+    };
+    let wan = LinkSettings {
+        mac: Some(Mac([2, 0, 0, 0, 1, 1])),
+        mtu: Some(1500),
+        master: Some("br-wan".to_owned()),
+    };
+    let spec = ServiceSpec {
+        key: ServiceKey::Address { proto: proto::TCP, virt: at("10.77.1.100", 80) },
+        scheduler: Some(Scheduler::Wrr),
+        sched_flags: 0,
+        persistent_s: None,
+        netmask: u32::MAX,
+        one_packet: false,
+        sip: false,
+    };
+    let dest = DestSpec {
+        dest: at("10.77.2.11", 8080),
+        method: Method::Masq,
+        weight: 2,
+        upper: 0,
+        lower: 0,
+        tunnel: TunnelType::Ipip,
+    };
+    let via = RouteTarget::Via { gateway: "10.77.1.254".parse().unwrap(), dev: None };
+    let mut wanted = Config {
+        ports: vec![
+            port("tap-wan", wan, vec![net("10.77.1.1", 24)]),
+            port("tap-lan", LinkSettings::default(), vec![]),
+        ],
+        routes: vec![(net("0.0.0.0", 0), via), (net("10.91.0.0", 24), RouteTarget::Local)],
+        neighbours: vec![(
+            "10.77.2.11".parse().unwrap(),
+            Mac([2, 0, 0, 0, 2, 11]),
+            "tap-lan".to_owned(),
+        )],
+        services: vec![(spec, vec![dest])],
+        ..Config::default()
+    };
+    wanted.knobs.expire_nodest_conn = true;
+    assert_eq!(load("example", EXAMPLE), Ok(wanted));
+}
+
+#[test]
+fn everything_can_be_said_in_the_usual_manners() {
+    let config = load("r", EVERYTHING).unwrap_or_else(|all| panic!("{}", all[0]));
+    assert_eq!(config.ports[0].settings.mtu, Some(9000));
+    assert_eq!(config.ports[0].settings.master.as_deref(), Some("br#0"));
+    assert_eq!(config.ports[1].addresses, [net("10.9.0.1", 32)]);
+    assert_eq!(config.routes[0].0, net("::", 0));
+    assert_eq!(config.neighbours.len(), 1);
+    assert!(config.knobs.sloppy_tcp && !config.knobs.ip_forward);
+    assert_eq!(config.knobs.conn_reuse_mode, 0);
+    assert_eq!(config.timeouts_s, Timeouts { tcp: 100, tcp_fin: 120, udp: 50 });
+    assert_eq!(config.services.len(), 3);
+    let (web, servers) = &config.services[0];
+    assert_eq!((web.persistent_s, web.netmask), (Some(300), 0xffff_ff00));
+    assert_eq!(servers.len(), 3);
+    assert_eq!((servers[0].weight, servers[0].upper, servers[0].lower), (0, 9, 3));
+    assert_eq!((servers[1].weight, servers[1].method), (7, Method::Route));
+    let (dns, _) = &config.services[1];
+    assert_eq!((dns.scheduler, dns.sched_flags, dns.one_packet), (None, 5, true));
+    assert_eq!(config.services[2].0.persistent_s, Some(360));
+    assert_eq!(config.services[2].1[0].dest, at("fd00::5", 0));
+}
+
+#[test]
+fn what_is_printed_loads_to_the_same() {
+    for text in [EXAMPLE, EVERYTHING, ""] {
+        let config = load("r", text).expect("is right");
+        let printed = config.to_string();
+        assert_eq!(load("r", &printed), Ok(config), "{printed}");
+    }
+    let printed = load("r", EVERYTHING).expect("is right").to_string();
+    let line = "-a -t 10.0.0.100:80 -r 10.0.0.2:80 -m -w 0 -x 9 -y 3";
+    assert!(printed.lines().any(|l| l == line), "{printed}");
+    assert!(printed.lines().any(|l| l == "-A -f 1 -6 -s wlc -p 360 -M 64"), "{printed}");
+}
+
+/// Line, column and words of each mistake; every text is preceded by a port and a service.
+const MISTAKES: &[(&str, usize, &[&str])] = &[
+    // The command.
+    ("ipvsadn -C", 1, &["`ipvsadn` is no command", "did you mean `ipvsadm`?"]),
+    ("ipvsadm", 1, &["first option of ipvsadm must be its command"]),
+    ("-t 10.0.0.1:80 -A", 1, &["must be its command"]),
+    ("ipvsadm -Ln", 9, &["`-L` is no rule", "-A -E -D -C -a -e -d --set"]),
+    ("-R", 1, &["`-R` is no rule"]),
+    ("-Z -t 10.0.0.100:80", 1, &["`-Z` is no rule"]),
+    ("--start-daemon master", 1, &["`--start-daemon` is no rule"]),
+    ("-C -A", 4, &["second command"]),
+    ("iptables -t mangle -A PREROUTING -j MARK --set-mark 1", 1, &["marks are not read"]),
+    // Options.
+    ("-A -t 10.0.0.1:80 -q", 19, &["unknown option `-q`"]),
+    ("-A --tcp-servce 10.0.0.1:80", 4, &["unknown option", "did you mean `--tcp-service`?"]),
+    ("-A -weight 3 -t 1.1.1.1:1", 6, &["illegal weight `eight`"]),
+    ("-A -tt 1.1.1.1:1 -s", 18, &["`-s`: missing argument"]),
+    ("-A -u 10.0.0.1:80 -s", 19, &["`-s`: missing argument"]),
+    ("-A -u 10.0.0.1:80 -s rr -s rr", 25, &["multiple `scheduler`"]),
+    ("-A -u 10.0.0.1:80 -f 1", 19, &["multiple `service-address`"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -gm", 35, &["multiple `forwarding-method`"]),
+    ("-A -u 10.0.0.1:80 -w 3", 19, &["`add-service` takes no `weight`"]),
+    ("-C -n", 4, &["`flush` takes no `numeric`", "expected no option"]),
+    ("-d -t 10.0.0.100:80 -r 10.0.0.2 -g", 33, &["`delete-server` takes no"]),
+    ("-a -r 10.0.0.2:80", 1, &["`add-server` needs `service-address`", "-t ADDRESS:PORT"]),
+    ("-a -t 10.0.0.100:80", 1, &["`add-server` needs `real-server`"]),
+    ("-A -u 10.0.0.1:80 rr", 19, &["unexpected argument `rr`"]),
+    ("--clear=1", 1, &["takes no argument"]),
+    // Their values.
+    ("-A -t 10.0.0.x:80", 7, &["illegal virtual server address", "names are not looked up"]),
+    ("-A -t -s rr", 7, &["the option `-s` stands where the address belongs"]),
+    ("-A -t 10.0.0.1:70000", 7, &["`70000` is no port"]),
+    ("-A -t [fd00::1]", 7, &["brackets"]),
+    ("-A -t99999", 6, &["`99999` is a number"]),
+    ("-A -t 10.0.0.1", 7, &["port 0 for a service that is not persistent"]),
+    ("-A -t 10.0.0.1:0", 7, &["port 0", "expected ADDRESS:PORT"]),
+    ("-A -f 1:80", 7, &["a mark has no port"]),
+    ("-A -f 0", 7, &["illegal firewall mark `0`"]),
+    ("-A -6 -f 1", 4, &["`-6` is used before `-f`"]),
+    ("-A -u 10.0.0.1:80 -s wcl", 22, &["unknown scheduler `wcl`", "did you mean `wlc`?"]),
+    ("-A -u 10.0.0.1:80 -s sh", 22, &["scheduler `sh` is known but not built", "rr wrr lc wlc"]),
+    ("-A -u 10.0.0.1:80 --pe sip", 24, &["`sip` is known but not built"]),
+    ("-A --sctp-service 10.0.0.1:80", 4, &["`--sctp-service` is known but not built"]),
+    ("-A -u 10.0.0.1:80 -p 2678401", 22, &["illegal timeout", "1 to 2678400"]),
+    ("-A -u 10.0.0.1:80 -p0", 21, &["illegal timeout `0`"]),
+    ("-A -u 10.0.0.1:80 -M 255.255.0.256", 22, &["illegal persistence mask"]),
+    ("-A -u [fd00::1]:80 -M 129", 23, &["illegal persistence prefix length", "1 to 128"]),
+    ("-A -t 10.0.0.1:80 -o", 19, &["one-packet scheduling is for UDP"]),
+    ("-A -u 10.0.0.1:80 -b flag-4", 22, &["unknown scheduler flag", "did you mean `flag-1`?"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -w 2147483648", 36, &["illegal weight", "2147483647"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -w -1", 36, &["illegal weight `-1`"]),
+    ("-a -t 10.0.0.100:80 -r web1:80", 24, &["illegal real server", "names are not looked up"]),
+    ("-a -t 10.0.0.100:80 -r fd00::2", 24, &["by tunnel only", "`-i`"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 --tun-type ipip", 33, &["without `-i`"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-type gue", 47, &["`gue` is known but not built"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-csum", 36, &["takes no `--tun-csum`"]),
+    ("--set 1 2", 1, &["three timeouts"]),
+    ("--set 1 2 x", 11, &["illegal timeout `x`"]),
+    // State.
+    ("-A -t 10.0.0.100:80", 7, &["Service already exists", "`-E`"]),
+    ("-E -t 10.0.0.9:80", 7, &["No such service"]),
+    ("-D -f 7", 7, &["No such service"]),
+    ("-a -u 10.0.0.100:80 -r 10.0.0.2:80", 7, &["Service not defined", "`-A`"]),
+    ("-e -t 10.0.0.100:80 -r 10.0.0.2", 24, &["No such destination"]),
+    ("-d -t 10.0.0.100:80 -r 10.0.0.2", 24, &["No such destination"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.8", 24, &["Destination already exists"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -y 5", 36, &["out of range", "upper one"]),
+    ("-a -t 10.0.0.100:80 -r 224.0.0.1", 24, &["address not unicast"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.255", 24, &["address not unicast", "single host"]),
+    ("-a -t 10.0.0.100:80 -r fe80::1 -i", 24, &["address not unicast"]),
+    // Host commands.
+    ("ip", 1, &["`ip`: missing argument", "`tuntap`"]),
+    ("ip tuntab add dev x mode tap", 4, &["`ip tuntab` means nothing", "did you mean `tuntap`?"]),
+    ("ip addr del 10.0.0.1/24 dev tap0", 9, &["`ip addr del` means nothing", "`add`"]),
+    ("ip link show", 9, &["`ip link show` means nothing", "`set`"]),
+    ("ip -5 addr add 10.0.0.1/24", 4, &["unknown option `-5`"]),
+    ("ip tuntap add dev", 15, &["`dev`: missing argument", "the port's name"]),
+    ("ip tuntap add dev x mode tab", 26, &["unknown mode `tab`", "did you mean `tap`?"]),
+    ("ip tuntap add dev x", 11, &["lacks `mode tap`"]),
+    ("ip tuntap add dev x mode tap multi_queue", 30, &["`multi_queue` means nothing here"]),
+    ("ip tuntap add dev tap0 mode tap", 19, &["`tap0` exists already"]),
+    ("ip tuntap add dev sixteen-letters! mode tap", 19, &["has 16 bytes"]),
+    ("ip tuntap add dev a/b mode tap", 19, &["no name for a device"]),
+    ("ip link set dev tap1 up", 17, &["there is no port `tap1`", "did you mean `tap0`?"]),
+    ("ip link set dev tap0 address 02:00:00:00:01", 30, &["is no MAC address", "six pairs"]),
+    ("ip link set dev tap0 address 01:00:00:00:00:01", 30, &["of a single station"]),
+    ("ip link set dev tap0 mtu 67", 26, &["illegal MTU `67`", "68 to 65521"]),
+    ("ip link set dev tap0 mtu 65522", 26, &["illegal MTU"]),
+    ("ip link set dev tap0 adress 02:00:00:00:01:01", 22, &["did you mean `address`?"]),
+    ("ip link set dev tap0", 9, &["lacks `address MAC`"]),
+    ("ip addr add 10.0.0.2/33 dev tap0", 13, &["illegal prefix length `33`"]),
+    ("ip addr add 10.0.0.300/24 dev tap0", 13, &["`10.0.0.300` is no address"]),
+    ("ip -6 addr add 10.0.0.3/24 dev tap0", 16, &["is no IPv6 address"]),
+    ("ip addr add 10.0.0.3/24", 9, &["lacks `dev NAME`"]),
+    ("ip addr add 10.0.0.1/24 dev tap0", 13, &["`tap0` has the address 10.0.0.1 already"]),
+    ("ip addr add 10.1.0.255/24 dev tap0", 13, &["no address of a host"]),
+    ("ip addr add 10.0.0.3/24 dev lo", 29, &["`lo` is no port", "ip route add local 10.0.0.3/32"]),
+    ("ip addr add 10.0.0.3/24 dev tap0 scope link", 34, &["`scope` means nothing here"]),
+    ("ip route add 10.2.0.1/24 via 10.0.0.2", 14, &["bits beyond", "expected `10.2.0.0/24`"]),
+    ("ip route add default via 10.3.0.1", 26, &["10.3.0.1 lies on no port's network"]),
+    ("ip route add fd01::/64 via 10.0.0.2", 28, &["is no IPv6 address"]),
+    ("ip route add 10.2.0.0/24", 10, &["lacks `via GATEWAY`"]),
+    ("ip route add 10.2.0.0/24 dev tap9", 30, &["there is no port `tap9`"]),
+    ("ip route add local 10.2.0.0/24 dev tap0", 36, &["expected `dev lo`"]),
+    ("ip neigh add 10.0.0.5 dev tap0", 10, &["lacks `lladdr MAC`"]),
+    ("ip neigh add 10.0.0.5 lladdr x dev tap0", 30, &["`x` is no MAC address"]),
+    ("ip neigh add 224.0.0.5 lladdr 2:0:0:0:0:1 dev tap0", 14, &["no address of a neighbour"]),
+    // Sysctls.
+    ("sysctl -w net.ipv4.ip_forwrad=1", 11, &["unknown sysctl", "`net.ipv4.ip_forward`?"]),
+    ("net.ipv4.vs.sloppy_tcp = 2", 26, &["illegal value `2`", "expected 0 to 1"]),
+    ("net.ipv4.vs.sloppy_tcp", 1, &["missing argument", "NAME = VALUE"]),
+    ("net.ipv4.vs.drop_entry = 1", 26, &["known, not honoured in this version"]),
+    ("sysctl -p", 8, &["unknown option `-p`"]),
+    // Letters.
+    ("–C", 1, &["this is an en dash (U+2013); write `-C`"]),
+    ("-A -u 10.0.0.1:80 —scheduler rr", 19, &["an em dash (U+2014); write `--scheduler`"]),
+    ("ipvsadm −A -u 10.0.0.1:80", 9, &["a minus sign (U+2212); write `-A`"]),
+    ("ipvsadm ‑A -u 10.0.0.1:80", 9, &["a no-break hyphen (U+2011); write `-A`"]),
+    ("-A -u\u{a0}10.0.0.1:80", 6, &["a no-break space (U+00A0)"]),
+    ("-A -u '10.0.0.1:80", 7, &["this ' is not closed"]),
+    ("-A -u \\ ", 7, &["a blank follows this `\\`"]),
+];
+
+#[test]
+fn a_mistake_in_each_position_is_shown_where_it_is_and_says_what_would_be_right() {
+    const BEFORE: &str = "ip tuntap add tap0 mode tap\nip addr add 10.0.0.1/24 dev tap0\n\
+        -A -t 10.0.0.100:80 -s rr\n-a -t 10.0.0.100:80 -r 10.0.0.8\n# é\n";
+    let mut wrong = Vec::new();
+    for &(text, column, words) in MISTAKES {
+        let all = load("r", &format!("{BEFORE}{text}\n")).err().unwrap_or_default();
+        let printed = all.iter().map(|c| format!("{c}\n")).collect::<String>();
+        let caret = printed.lines().nth(2).and_then(|line| line.find('^'));
+        let fits = all.len() == 1
+            && printed.starts_with(&format!("r:6:{column}: "))
+            && words.iter().all(|word| printed.contains(word))
+            && caret == Some(column - 1);
+        if !fits {
+            wrong.push(format!("{text}\nwants column {column} and {words:?}, got\n{printed}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_complaint_is_printed_with_its_line_a_caret_and_advice() {
+    let printed = complaints("\n  -A -t 10.0.0.1:80 -s wcl # here\n")[0].to_string();
+    let wanted = "r:2:24: unknown scheduler `wcl`\n  -A -t 10.0.0.1:80 -s wcl # here\n\
+        \u{20}                      ^~~\nexpected one of rr wrr lc wlc; did you mean `wlc`?";
+    assert_eq!(printed, wanted);
+}
+
+#[test]
+fn a_joined_line_is_complained_about_where_its_word_stands() {
+    let complaint = &complaints("-A -t 10.0.0.1:80 \\\n   -s wcl")[0];
+    assert_eq!((complaint.line, complaint.column, complaint.width), (2, 7, 3));
+}
+
+#[test]
+fn every_bad_line_is_reported_in_one_go_and_what_follows_from_it_is_not() {
+    let text = "\
+ip tuntap add dev tap0 mode tab
+ip addr add 10.0.0.1/24 dev tap0
+ip route add default via 10.0.0.254
+-A -t 10.0.0.100:80 -s wcl
+-a -t10.0.0.100:80 -r 10.0.0.2
+-a -t 10.0.0.100:80 -r 10.0.0.3 -w x
+-a -t 10.0.0.101:80 -r 10.0.0.2
+-a -t 10.0.0.101:80 -r 10.0.0.3
+–C
+";
+    let lines: Vec<_> = complaints(text).iter().map(|complaint| complaint.line).collect();
+    assert_eq!(lines, [1, 4, 6, 7, 8, 9]);
+    let text = "ip tuntap add tap0 mode tap\nip addr add 10.0.0.1/24 dev tap-0\n\
+        ip route add default via 10.0.0.254\n";
+    assert_eq!(complaints(text).len(), 1);
+}
+
+#[test]
+fn every_example_loads() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("can be listed").path();
+        if path.extension().is_some_and(|extension| extension == "rules") {
+            let text = std::fs::read_to_string(&path).expect("is text");
+            let config = load(&path.to_string_lossy(), &text);
+            let config = config.unwrap_or_else(|all| panic!("{}", all[0]));
+            assert!(!config.services.is_empty(), "{}", path.display());
+            assert_eq!(load("printed", &config.to_string()), Ok(config));
+        }
+    }
+}
+
+#[test]
+fn there_are_at_most_64_ports() {
+    let ports = |count| (0..count).map(|i| format!("ip tuntap add t{i} mode tap\n"));
+    assert!(load("r", &ports(64).collect::<String>()).is_ok());
+    assert_eq!(complaints(&ports(65).collect::<String>())[0].line, 65);
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    for text in [EXAMPLE, EVERYTHING] {
+        for end in 0..text.len() {
+            let _ = load("r", &text[..end]).map_err(print);
+        }
+        let new = ['\0', '\n', ' ', '-', '\'', '"', '\\', '#', '=', '/', ':', '[', '9', 'é', '–'];
+        for (i, step) in (0..text.len()).step_by(2).zip(1..) {
+            let mut mutated = text.to_owned();
+            let put = new[step * 7 % new.len()];
+            mutated.replace_range(i..=i, put.encode_utf8(&mut [0; 4]));
+            let _ = load("r", &mutated).map_err(print);
+        }
+    }
+}
+
+fn print(complaints: Vec<Complaint>) -> usize {
+    complaints.iter().map(|complaint| complaint.to_string().len()).sum()
+}
