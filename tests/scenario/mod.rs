@@ -123,7 +123,11 @@ impl World {
             complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         })?;
         let engine = Engine::new(&config, 1).map_err(|refusal| refusal.to_string())?;
-        Ok(Self { engine, now: Instant::ZERO, sent: VecDeque::new() })
+        let mut world = Self { engine, now: Instant::ZERO, sent: VecDeque::new() };
+        // What is announced at the start is no scenario's concern.
+        world.collect();
+        world.sent.clear();
+        Ok(world)
     }
 
     /// Gives the director a command line.
