@@ -3,6 +3,7 @@
 //! [`World`] is the topology with an [`Engine`] in it; [`file`] reads a `.scn` file, [`run`] plays
 //! it. `tests/scenarios/README.md` says how such a file is written.
 #![allow(dead_code, reason = "each test program uses its own part of this room")]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a scenario are small")]
 
 pub(crate) mod decode;
 pub(crate) mod file;
