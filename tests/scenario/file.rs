@@ -23,6 +23,10 @@ pub(crate) enum Step {
     Send(Station, Pattern),
     /// The next frame to a station.
     Expect(Station, Pattern),
+    /// A command that is done.
+    Do(String),
+    /// A command that is refused, and in which words.
+    Refused(String, Vec<String>),
     /// Time passes.
     Wait,
     /// `ipvsadm -Ln` without its title.
@@ -79,11 +83,17 @@ const BLOCK_INDENT: usize = 4;
 fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String> {
     if line.len() - line.trim_start().len() >= BLOCK_INDENT {
         return match scenario.steps.last_mut() {
-            Some((.., Step::List(block) | Step::Conns(block) | Step::Stats(block))) => {
+            Some((
+                ..,
+                Step::List(block)
+                | Step::Conns(block)
+                | Step::Stats(block)
+                | Step::Refused(_, block),
+            )) => {
                 block.push(squeezed(line));
                 Ok(())
             }
-            _ => Err("a line of a block without list, conns or stats".into()),
+            _ => Err("a line of a block without list, conns, stats or refused".into()),
         };
     }
     let (at, rest) = line.trim().split_once(char::is_whitespace).ok_or("a step is missing")?;
@@ -97,6 +107,8 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
     };
     let step = match word {
         "wait" => Step::Wait,
+        "do" => Step::Do(rest.to_owned()),
+        "refused" => Step::Refused(rest.to_owned(), Vec::new()),
         "list" => Step::List(Vec::new()),
         "conns" => Step::Conns(Vec::new()),
         "stats" => Step::Stats(Vec::new()),

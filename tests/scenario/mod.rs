@@ -12,7 +12,9 @@ pub(crate) mod words;
 
 use std::collections::VecDeque;
 
-use tapvs::config::rules;
+use tapvs::config::command::commands;
+use tapvs::config::complaint::Mistake;
+use tapvs::config::{grammar, rules};
 use tapvs::engine::Engine;
 use tapvs::packet::{LinkId, Mac, Packet};
 use tapvs::world::Instant;
@@ -94,6 +96,11 @@ pub(crate) fn ethertype_of(packet: &[u8]) -> u16 {
     }
 }
 
+/// What ipvsadm says of a mistake.
+fn words_of(mistake: &Mistake) -> String {
+    mistake.ipvsadm().map_or_else(|| format!("{mistake:?}"), |(words, _)| words)
+}
+
 /// A director at work, and the frames that it has sent and nobody looked at yet.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -117,6 +124,19 @@ impl World {
         })?;
         let engine = Engine::new(&config, 1).map_err(|refusal| refusal.to_string())?;
         Ok(Self { engine, now: Instant::ZERO, sent: VecDeque::new() })
+    }
+
+    /// Gives the director a command line.
+    pub(crate) fn command(&mut self, text: &str) -> Result<(), String> {
+        for words in grammar::lines(text) {
+            let read = words.and_then(|words| commands(&grammar::line(&words)?));
+            for placed in read.map_err(|fault| words_of(&fault.mistake))? {
+                let applied = self.engine.apply(self.now, &placed.command);
+                applied.map_err(|refusal| refusal.to_string())?;
+            }
+        }
+        self.collect();
+        Ok(())
     }
 
     /// Gives the director a frame on a port.

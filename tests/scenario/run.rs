@@ -46,6 +46,11 @@ impl Player {
         match step {
             Step::Send(station, pattern) => self.send(station, pattern),
             Step::Expect(station, pattern) => self.expect(station, pattern),
+            Step::Do(command) => self.world.command(command),
+            Step::Refused(command, wanted) => match self.world.command(command) {
+                Ok(()) => Err("it was done".into()),
+                Err(words) => same_lines(wanted, vec![words]),
+            },
             Step::Wait => Ok(()),
             Step::List(wanted) => {
                 let listing = self.world.engine.listing();

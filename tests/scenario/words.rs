@@ -67,6 +67,11 @@ pub(crate) fn parse(text: &str) -> Result<Spec, String> {
     let mut spec = Spec { kind: *kind, ..Spec::default() };
     let rest = match kind {
         Kind::Arp => arp_ends(&mut spec, rest)?,
+        Kind::Nd => {
+            let (message, rest) = rest.split_first().ok_or("nd solicit or nd advert")?;
+            word(&mut spec, message)?;
+            ends(&mut spec, rest)?
+        }
         _ => ends(&mut spec, rest)?,
     };
     for token in rest {
