@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use crate::config::{Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
+use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
@@ -62,6 +63,7 @@ impl Engine {
             drops: DropCounters::default(),
             expiring: false,
         };
+        engine.fast.marks = Marks::new(&config.marks, &config.ports, rng.fork(5));
         engine.slow.router = config.knobs.ip6_forward;
         engine.load(config)?;
         Ok(engine)
