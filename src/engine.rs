@@ -10,6 +10,7 @@ use crate::config::{
     Command, Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey,
 };
 use crate::control::show;
+use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
@@ -32,6 +33,7 @@ pub struct Engine {
     fast: Fast,
     slow: Slow,
     config: Config,
+    rng: Rng,
     /// Whole packets put together from fragments, ready to be sent.
     ready: VecDeque<Packet>,
     received: u64,
@@ -59,6 +61,7 @@ impl Engine {
             ),
             slow: Slow::new(rng.fork(4)),
             config: Config::default(),
+            rng: rng.fork(5),
             ready: VecDeque::new(),
             received: 0,
             forwarded: 0,
@@ -87,7 +90,8 @@ impl Engine {
     /// Why it cannot be done.
     pub fn apply(&mut self, now: Instant, command: &Command) -> Result<(), Refusal> {
         if is_wiring(command) {
-            let why = "ports, addresses, routes and neighbours change by a reload".to_owned();
+            let why =
+                "ports, addresses, routes, neighbours and marks change by a reload".to_owned();
             return Err(Refusal::Host(why));
         }
         let before = match command {
@@ -124,7 +128,8 @@ impl Engine {
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
             | Command::AddRoute { .. }
-            | Command::AddNeighbour { .. } => Ok(()),
+            | Command::AddNeighbour { .. }
+            | Command::AddMarkRule { .. } => Ok(()),
         };
         done.expect("the ground state has agreed, and it and the director agree");
         match command {
@@ -163,6 +168,9 @@ impl Engine {
             // A router for trying: it fails where the real one would, and then nothing has changed.
             wire(&mut Router::new(Vec::new(), Rng::new(0)), now, &new, links.clone())?;
             wire(&mut self.fast.router, now, &new, links)?;
+            let ports: Vec<_> = self.fast.router.links().collect();
+            let ports: Vec<_> = ports.iter().map(|(id, link)| (*id, link.name.as_str())).collect();
+            self.fast.marks = Marks::new(&new.marks, &ports, self.rng.fork(0));
         }
         let commands = self.config.commands_to(&new);
         self.config = new;
@@ -341,7 +349,7 @@ impl Engine {
     }
 }
 
-/// Whether a command is about ports, addresses, routes or neighbours.
+/// Whether a command is about ports, addresses, routes, neighbours or marks.
 const fn is_wiring(command: &Command) -> bool {
     matches!(
         command,
@@ -350,6 +358,7 @@ const fn is_wiring(command: &Command) -> bool {
             | Command::AddAddress { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
+            | Command::AddMarkRule { .. }
     )
 }
 

@@ -45,6 +45,10 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     for (addr, mac, dev) in &config.neighbours {
         writeln!(out, "  {addr} is {mac} on {dev}")?;
     }
+    heading(out, "Marks, in this order", config.marks.is_empty())?;
+    for rule in &config.marks {
+        writeln!(out, "  {rule}")?;
+    }
     heading(out, "Services", config.services.is_empty())?;
     for (service, dests) in config.services.values() {
         write_service(out, service, dests)?;

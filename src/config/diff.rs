@@ -7,7 +7,7 @@ use super::{Command, Config, DestSpec, ServiceKey, Timeouts};
 
 impl Config {
     /// The commands about services, sysctls and timeouts that make this state `new`. Servers that
-    /// stay keep their place; a new one comes last. Ports, addresses, routes and neighbours are not
+    /// stay keep their place; a new one comes last. Ports, addresses, routes, neighbours and marks are not
     /// told by commands: see [`same_wiring`](Self::same_wiring).
     pub fn commands_to(&self, new: &Self) -> Vec<Command> {
         let mut commands = Vec::new();
@@ -41,10 +41,10 @@ impl Config {
         commands
     }
 
-    /// Whether ports, addresses, routes and told neighbours are the same.
+    /// Whether ports, addresses, routes, told neighbours and the rules that give marks are the same.
     pub fn same_wiring(&self, other: &Self) -> bool {
-        (&self.ports, &self.routes, &self.neighbours)
-            == (&other.ports, &other.routes, &other.neighbours)
+        (&self.ports, &self.routes, &self.neighbours, &self.marks)
+            == (&other.ports, &other.routes, &other.neighbours, &other.marks)
     }
 
     /// The difference for people: lines of the rules file that go (`- `) and that come (`+ `).

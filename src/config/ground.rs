@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::packet::{Endpoint, Family};
 
 use super::knob::Knob;
+use super::marks::MarkRule;
 use super::{
     Command, Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, Refusal,
     RouteTarget, ServiceKey, ServiceSpec,
@@ -41,6 +42,7 @@ impl Config {
                 self.neighbours.push((*addr, *mac, dev.clone()));
                 Ok(())
             }
+            Command::AddMarkRule { rule, place } => self.add_mark_rule(rule, *place),
             Command::SetKnob { knob, value } => self.set_knob(*knob, *value),
             Command::AddService(spec) => self.add_service(spec),
             Command::EditService(spec) => {
@@ -174,6 +176,25 @@ impl Config {
             }
             None => Err(no_port(dev)),
         }
+    }
+
+    /// A rule about a port that is not there would never apply, so it is a mistake.
+    fn add_mark_rule(&mut self, rule: &MarkRule, place: Option<usize>) -> Result<(), Refusal> {
+        let port = rule.matches.in_port.as_ref().map(|port| &*port.want);
+        if let Some(port) = port.filter(|port| !port.ends_with('+') && !self.has_port(port)) {
+            return Err(no_port(port));
+        }
+        let family = self.marks.iter().enumerate().filter(|(_, old)| old.family == rule.family);
+        let mut places: Vec<usize> = family.map(|(at, _)| at).collect();
+        places.push(self.marks.len());
+        let at = match place {
+            None => self.marks.len(),
+            Some(number) => *places.get(number - 1).ok_or_else(|| {
+                Refusal::Host(format!("there are only {} such rules", places.len() - 1))
+            })?,
+        };
+        self.marks.insert(at, rule.clone());
+        Ok(())
     }
 
     fn set_knob(&mut self, knob: Knob, value: i64) -> Result<(), Refusal> {

@@ -13,6 +13,7 @@ mod ground;
 mod host;
 pub mod ipvs;
 pub mod knob;
+pub mod marks;
 pub mod options;
 mod print;
 pub mod rules;
@@ -274,6 +275,13 @@ pub enum Command {
         /// Its new value, within its range.
         value: i64,
     },
+    /// `iptables -t mangle -A PREROUTING …`.
+    AddMarkRule {
+        /// The rule.
+        rule: marks::MarkRule,
+        /// `-I`: its number among the rules of its family, from 1; `None` comes last.
+        place: Option<usize>,
+    },
     /// `-A`.
     AddService(ServiceSpec),
     /// `-E`.
@@ -360,6 +368,8 @@ pub struct Config {
     pub routes: Vec<(Prefix, RouteTarget)>,
     /// Neighbours that are told and never asked.
     pub neighbours: Vec<(IpAddr, Mac, String)>,
+    /// Rules that give packets their firewall mark, in their order.
+    pub marks: Vec<marks::MarkRule>,
     /// Sysctls.
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.
