@@ -71,8 +71,7 @@ exec 7>"$held.in"
 echo before >&7
 until_true 3 grep -q before "$held.out" || die "the held connection does not answer: $(cat "$held.out")"
 
-seconds=$((count / 25 + 5))
-on cl wrk -t 1 -c 8 -d "${seconds}s" --timeout 5s http://10.77.1.100/ >"$WORK/wrk" 2>&1 &
+on cl wrk -t 1 -c 8 -d 120s --timeout 5s http://10.77.1.100/ >"$WORK/wrk" 2>&1 &
 load=$!
 PIDS+=("$load")
 sleep 0.5
@@ -84,6 +83,8 @@ done
 awk -v a="$started" -v b="$EPOCHREALTIME" -v n="$count" \
     'BEGIN { printf "       %d reloads in %.1f s\n", n, b - a }'
 same "reloads that were done" "$((count / 2 * 2))" "$(grep -c 'reload: done' "$WORK/director.log")"
+# wrk sums up when it is interrupted; all its requests until then count.
+pkill -INT -P "$load" wrk || kill -INT "$load"
 wait "$load"
 lacks "no failed request" 'Socket errors|Non-2xx' "$WORK/wrk"
 at_least "requests meanwhile" 100 "$(awk '/requests in/ { print $1 }' "$WORK/wrk")"

@@ -40,6 +40,7 @@ pub struct Engine {
     forwarded: u64,
     answered: u64,
     drops: DropCounters,
+    announced: bool,
     /// More connections may be due than were forgotten in one go.
     expiring: bool,
 }
@@ -67,6 +68,7 @@ impl Engine {
             forwarded: 0,
             answered: 0,
             drops: DropCounters::default(),
+            announced: false,
             expiring: false,
         };
         engine.reload(Instant::ZERO, config.clone())?;
@@ -145,7 +147,7 @@ impl Engine {
         let ServiceKey::Address { virt, .. } = key else { return };
         let was_ours = self.fast.router.is_local(virt.addr);
         self.fast.router.add_virtual(virt.addr);
-        if !was_ours {
+        if !was_ours && self.announced {
             self.slow.announce_address(now, &mut self.fast.router, virt.addr);
         }
     }
@@ -272,7 +274,9 @@ impl Engine {
     }
 
     /// Tells every network of our addresses (gratuitous ARP, unsolicited neighbour advertisement).
+    /// From then on the address of a new service is told as it comes.
     pub fn announce(&mut self, now: Instant) {
+        self.announced = true;
         self.slow.announce(now, &mut self.fast.router);
     }
 
