@@ -126,6 +126,7 @@ impl World {
         let engine = Engine::new(&config, 1).map_err(|refusal| refusal.to_string())?;
         let mut world = Self { engine, now: Instant::ZERO, sent: VecDeque::new() };
         // What is announced at the start is no scenario's concern.
+        world.engine.announce(Instant::ZERO);
         world.collect();
         world.sent.clear();
         Ok(world)
