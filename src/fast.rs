@@ -1,4 +1,4 @@
-//! The journey of a packet, on one page: receive → touch, admit → rewrite → egress.
+//! The journey of a packet, on one page: receive → mark → touch, admit → rewrite → egress.
 //!
 //! Each step answers, or ends the journey by `?`. Kept from the kernel: what is sent to us meets the
 //! director before the host, what travels through us meets it between routing and output; route,
@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use crate::conn::Forward;
 use crate::director::forward::{self, Outer};
+use crate::director::mark::Marks;
 use crate::director::{Binding, Decision, Director};
 use crate::net::{Hop, Router};
 use crate::packet::icmp::{Error, Source};
@@ -23,13 +24,15 @@ pub struct Fast {
     pub router: Router,
     /// The load balancer.
     pub director: Director,
+    /// The rules that give packets their firewall mark.
+    pub marks: Marks,
     rng: Rng,
 }
 
 impl Fast {
     /// Puts a router and a director together; `rng` gives identifications to tunnel headers.
     pub const fn new(router: Router, director: Director, rng: Rng) -> Self {
-        Self { router, director, rng }
+        Self { router, director, marks: Marks::none(), rng }
     }
 
     /// A frame fresh from a port. What is to be sent is a frame again.
@@ -57,6 +60,7 @@ impl Fast {
         headers: Headers,
         largest: u16,
     ) -> Verdict {
+        packet.mark = self.marks.mark(packet.link, &headers, packet.bytes());
         let journey = if self.router.is_local(headers.dst) {
             self.for_us(now, packet, headers, largest)
         } else {

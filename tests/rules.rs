@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 
 use tapvs::config::complaint::Complaint;
+use tapvs::config::marks::MarkTarget;
 use tapvs::config::rules::load;
 use tapvs::config::{
     Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey,
     ServiceSpec, Timeouts, TunnelType,
 };
-use tapvs::packet::{proto, Endpoint, Mac};
+use tapvs::packet::{proto, Endpoint, Family, Mac};
 use tapvs::sched::Scheduler;
 
 const EXAMPLE: &str = "\
@@ -44,6 +45,10 @@ ip neighbor replace to 10.0.0.9 lladdr 02:00:00:00:00:0a dev tap0
 sysctl -w net.ipv4.vs.sloppy_tcp = 1 net/ipv4/ip_forward=0
 net.ipv4.vs.sync_threshold = 3 50
 net.ipv4.vs.conn_reuse_mode=0
+iptables -w -t mangle -A PREROUTING -i tap0 -d 10.0.0.100 -p tcp --dport 80 -j MARK --set-mark 1
+ip6tables -t mangle -A PREROUTING -i \"t+\" ! -s fd00::/64 -p udp -m multiport ! --dports 53,60:70 \\
+    -j MARK --or-mark 0x10
+iptables -t mangle -I PREROUTING -p icmp -j RETURN
 --set 100 0 50
 ipvsadm -C
 -At 10.0.0.100:http -srr -p300 -M 255.255.255.0
@@ -112,7 +117,7 @@ fn the_example_of_the_manual_says_what_it_says() {
             Mac([2, 0, 0, 0, 2, 11]),
             "tap-lan".to_owned(),
         )],
-        services: vec![(spec, vec![dest])],
+        services: [(spec.key, (spec, vec![dest]))].into(),
         ..Config::default()
     };
     wanted.knobs.expire_nodest_conn = true;
@@ -131,15 +136,19 @@ fn everything_can_be_said_in_the_usual_manners() {
     assert_eq!(config.knobs.conn_reuse_mode, 0);
     assert_eq!(config.timeouts_s, Timeouts { tcp: 100, tcp_fin: 120, udp: 50 });
     assert_eq!(config.services.len(), 3);
-    let (web, servers) = &config.services[0];
+    let marks: Vec<_> = config.marks.iter().map(|rule| rule.family).collect();
+    assert_eq!(marks, [Family::V4, Family::V4, Family::V6]);
+    assert_eq!(config.marks[0].target, MarkTarget::End);
+    let services: Vec<_> = config.services.values().collect();
+    let (web, servers) = services[0];
     assert_eq!((web.persistent_s, web.netmask), (Some(300), 0xffff_ff00));
     assert_eq!(servers.len(), 3);
     assert_eq!((servers[0].weight, servers[0].upper, servers[0].lower), (0, 9, 3));
     assert_eq!((servers[1].weight, servers[1].method), (7, Method::Route));
-    let (dns, _) = &config.services[1];
+    let (dns, _) = services[1];
     assert_eq!((dns.scheduler, dns.sched_flags, dns.one_packet), (None, 5, true));
-    assert_eq!(config.services[2].0.persistent_s, Some(360));
-    assert_eq!(config.services[2].1[0].dest, at("fd00::5", 0));
+    assert_eq!(services[2].0.persistent_s, Some(360));
+    assert_eq!(services[2].1[0].dest, at("fd00::5", 0));
 }
 
 #[test]
@@ -166,7 +175,14 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-Z -t 10.0.0.100:80", 1, &["`-Z` is no rule"]),
     ("--start-daemon master", 1, &["`--start-daemon` is no rule"]),
     ("-C -A", 4, &["second command"]),
-    ("iptables -t mangle -A PREROUTING -j MARK --set-mark 1", 1, &["marks are not read"]),
+    ("nft add rule", 1, &["marks are read from `iptables -t mangle`"]),
+    ("iptables -A PREROUTING -j MARK --set-mark 1", 1, &["lacks `-t mangle`"]),
+    ("iptables -t filter -A INPUT -j DROP", 13, &["the table `filter` means nothing", "mangle"]),
+    ("iptables -t mangle -A OUTPUT -j MARK", 23, &["the chain `OUTPUT`", "`PREROUTING`"]),
+    ("iptables -t mangle -A PREROUTING -j DROP", 37, &["the target `DROP`", "`MARK`"]),
+    ("iptables -t mangle -A PREROUTING -i tap9 -j ACCEPT", 37, &["there is no port `tap9`"]),
+    ("iptables -t mangle -I PREROUTING 2 -j ACCEPT", 34, &["there are only 0 such rules"]),
+    ("iptables -t mangle -A PREROUTING -j MARK --set-mark x", 53, &["illegal mark `x`"]),
     // Options.
     ("-A -t 10.0.0.1:80 -q", 19, &["unknown option `-q`"]),
     ("-A --tcp-servce 10.0.0.1:80", 4, &["unknown option", "did you mean `--tcp-service`?"]),

@@ -136,7 +136,11 @@ pub(super) fn mac(text: &str) -> Option<Mac> {
     parts.next().is_none().then_some(Mac(octets))
 }
 
-fn port_number(text: &str, protocol: Option<u8>) -> Result<u16, String> {
+/// A port by number, or by name under `protocol`.
+///
+/// # Errors
+/// Why it is none, as half a sentence.
+pub(super) fn port_number(text: &str, protocol: Option<u8>) -> Result<u16, String> {
     if let Some(port) = number(text, 0..=65535).and_then(|port| u16::try_from(port).ok()) {
         return Ok(port);
     }

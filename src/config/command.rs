@@ -1,13 +1,14 @@
 //! A [`Line`] becomes [`Command`]s: meaning, but not state.
 //!
-//! The two languages have a file each: `ipvs` for ipvsadm's, `host` for those of `ip` and `sysctl`.
+//! The languages have a file each: `ipvs` for ipvsadm's, `host` for those of `ip` and `sysctl`,
+//! `marks` for those of `iptables`.
 //! [`NOT_BUILT`] is what exists in the kernel and not yet here.
 
 use crate::sched::Scheduler;
 
 use super::complaint::{Fault, Mistake, Span};
 use super::grammar::Line;
-use super::{host, ipvs, Command};
+use super::{host, ipvs, marks, Command};
 
 /// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
 /// one takes its row away.
@@ -69,6 +70,7 @@ pub fn commands(line: &Line<'_>) -> Result<Vec<Placed>, Fault> {
     match line {
         Line::Ipvs(invocation) => ipvs::ipvs(invocation).map(|placed| vec![placed]),
         Line::Ip(ip) => host::ip(ip).map(|placed| vec![placed]),
+        Line::Tables(tables) => marks::tables(tables).map(|placed| vec![placed]),
         Line::Sysctl(pairs) => host::sysctl(pairs),
     }
 }

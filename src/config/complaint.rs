@@ -59,7 +59,7 @@ pub enum Mistake {
     OddBlank(char),
     /// The line begins with no command that is read in rules files.
     UnknownCommand(String),
-    /// An `iptables` or `nft` line: marks are not read yet.
+    /// An `nft` or `iptables-restore` line: marks are read from `iptables` lines.
     MarkRule(String),
     /// An ipvsadm command that shows or moves things and changes no rule.
     NotARule(String),
@@ -182,7 +182,7 @@ impl fmt::Display for Mistake {
             }
             Self::UnknownCommand(word) => write!(f, "`{word}` is no command of a rules file"),
             Self::MarkRule(word) => {
-                write!(f, "`{word}`: firewall marks are not read from rules files in this version")
+                write!(f, "`{word}`: firewall marks are read from `iptables -t mangle` lines")
             }
             Self::NotARule(word) => {
                 write!(f, "`{word}` is no rule: it changes nothing that is kept in a rules file")

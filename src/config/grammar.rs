@@ -69,6 +69,8 @@ pub enum Line<'a> {
     Ipvs(Invocation<'a>),
     /// `ip …`.
     Ip(IpLine<'a>),
+    /// `iptables …`, `ip6tables …`.
+    Tables(TablesLine<'a>),
     /// `sysctl …` or a bare `k = v`: keys and values.
     Sysctl(Vec<(Word<'a>, Word<'a>)>),
 }
@@ -93,6 +95,18 @@ pub struct Given<'a> {
     pub word: Word<'a>,
     /// Its value.
     pub value: Option<Word<'a>>,
+}
+
+/// An `iptables` command line; its words are read where they are understood, since each option says
+/// how many follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablesLine<'a> {
+    /// `iptables` or `ip6tables`.
+    pub family: Family,
+    /// The program's name as it was written.
+    pub program: Word<'a>,
+    /// What follows it.
+    pub words: Vec<Word<'a>>,
 }
 
 /// An `ip` command line.
@@ -156,19 +170,26 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         "ipvsadm" => invocation(first, rest).map(Line::Ipvs),
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
-        "iptables" | "ip6tables" | "nft" | "iptables-restore" | "ip6tables-restore" => {
+        "iptables" => Ok(tables(Family::V4, first, rest)),
+        "ip6tables" => Ok(tables(Family::V6, first, rest)),
+        "nft" | "iptables-restore" | "ip6tables-restore" => {
             Err(Fault::new(first.at.clone(), Mistake::MarkRule(first.text.to_string())))
         }
         _ if first.text.starts_with("net.") || first.text.starts_with("net/") => {
             assignments(words, true).map(Line::Sysctl)
         }
         _ => {
-            let what = "`ipvsadm`, `-A`, `-a`, `ip`, `sysctl` or `net.… = VALUE`";
-            let near = advice(what, &first.text, &["ipvsadm", "ip", "sysctl"]);
+            let what = "`ipvsadm`, `-A`, `-a`, `ip`, `sysctl`, `iptables` or `net.… = VALUE`";
+            let near =
+                advice(what, &first.text, &["ipvsadm", "ip", "sysctl", "iptables", "ip6tables"]);
             let mistake = Mistake::UnknownCommand(first.text.to_string());
             Err(Fault::new(first.at.clone(), mistake).expecting(near))
         }
     }
+}
+
+fn tables<'a>(family: Family, program: &Word<'a>, words: &[Word<'a>]) -> Line<'a> {
+    Line::Tables(TablesLine { family, program: program.clone(), words: words.to_vec() })
 }
 
 /// Reads the options of ipvsadm as popt does; `program` is blamed where there is none.

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::packet::{Endpoint, Family};
 
 use super::knob::Knob;
+use super::marks::MarkRule;
 use super::{
     Command, Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, Refusal,
     RouteTarget, ServiceKey, ServiceSpec,
@@ -41,18 +42,17 @@ impl Config {
                 self.neighbours.push((*addr, *mac, dev.clone()));
                 Ok(())
             }
+            Command::AddMarkRule { rule, place } => self.add_mark_rule(rule, *place),
             Command::SetKnob { knob, value } => self.set_knob(*knob, *value),
             Command::AddService(spec) => self.add_service(spec),
             Command::EditService(spec) => {
-                let place = self.service_at(&spec.key).ok_or(Refusal::NoSuchService)?;
+                let known = self.services.get_mut(&spec.key).ok_or(Refusal::NoSuchService)?;
                 check_service(spec)?;
-                self.services[place].0 = spec.clone();
+                known.0 = spec.clone();
                 Ok(())
             }
             Command::DeleteService(key) => {
-                let place = self.service_at(key).ok_or(Refusal::NoSuchService)?;
-                self.services.remove(place);
-                Ok(())
+                self.services.remove(key).map(|_| ()).ok_or(Refusal::NoSuchService)
             }
             Command::Clear => {
                 self.services.clear();
@@ -178,6 +178,25 @@ impl Config {
         }
     }
 
+    /// A rule about a port that is not there would never apply, so it is a mistake.
+    fn add_mark_rule(&mut self, rule: &MarkRule, place: Option<usize>) -> Result<(), Refusal> {
+        let port = rule.matches.in_port.as_ref().map(|port| &*port.want);
+        if let Some(port) = port.filter(|port| !port.ends_with('+') && !self.has_port(port)) {
+            return Err(no_port(port));
+        }
+        let family = self.marks.iter().enumerate().filter(|(_, old)| old.family == rule.family);
+        let mut places: Vec<usize> = family.map(|(at, _)| at).collect();
+        places.push(self.marks.len());
+        let at = match place {
+            None => self.marks.len(),
+            Some(number) => *places.get(number - 1).ok_or_else(|| {
+                Refusal::Host(format!("there are only {} such rules", places.len() - 1))
+            })?,
+        };
+        self.marks.insert(at, rule.clone());
+        Ok(())
+    }
+
     fn set_knob(&mut self, knob: Knob, value: i64) -> Result<(), Refusal> {
         let info = knob.info();
         if !(info.min..=info.max).contains(&value) {
@@ -194,29 +213,30 @@ impl Config {
         Ok(())
     }
 
-    fn service_at(&self, key: &ServiceKey) -> Option<usize> {
-        self.services.iter().position(|(spec, _)| spec.key == *key)
+    fn dests_mut(&mut self, key: &ServiceKey) -> Result<&mut Vec<DestSpec>, Refusal> {
+        let known = self.services.get_mut(key).ok_or(Refusal::ServiceNotDefined)?;
+        Ok(&mut known.1)
     }
 
     fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), Refusal> {
-        if self.service_at(&spec.key).is_some() {
+        if self.services.contains_key(&spec.key) {
             return Err(Refusal::ServiceExists);
         }
         check_service(spec)?;
-        self.services.push((spec.clone(), Vec::new()));
+        self.services.insert(spec.key, (spec.clone(), Vec::new()));
         Ok(())
     }
 
     /// `-a`, and `-e` if the server must exist; the checks in the kernel's order.
     fn put_dest(&mut self, key: &ServiceKey, dest: &DestSpec, edit: bool) -> Result<(), Refusal> {
-        let service = self.service_at(key).ok_or(Refusal::ServiceNotDefined)?;
+        self.dests_mut(key)?;
         if Family::of(dest.dest.addr) != key.family() && dest.method != Method::Tunnel {
             return Err(Refusal::NotUnicast);
         }
         if dest.lower > dest.upper {
             return Err(Refusal::OutOfRange);
         }
-        let dests = &self.services[service].1;
+        let dests = self.dests_mut(key)?;
         let place = dests.iter().position(|d| d.dest == dest.dest);
         match place {
             Some(_) if !edit => return Err(Refusal::DestExists),
@@ -226,7 +246,7 @@ impl Config {
         if !self.is_unicast(dest.dest.addr) {
             return Err(Refusal::NotUnicast);
         }
-        let dests = &mut self.services[service].1;
+        let dests = self.dests_mut(key)?;
         match place {
             Some(place) => dests[place] = dest.clone(),
             None => dests.push(dest.clone()),
@@ -235,8 +255,7 @@ impl Config {
     }
 
     fn delete_dest(&mut self, key: &ServiceKey, dest: Endpoint) -> Result<(), Refusal> {
-        let service = self.service_at(key).ok_or(Refusal::ServiceNotDefined)?;
-        let dests = &mut self.services[service].1;
+        let dests = self.dests_mut(key)?;
         let place = dests.iter().position(|d| d.dest == dest).ok_or(Refusal::NoSuchDest)?;
         dests.remove(place);
         Ok(())

@@ -7,15 +7,18 @@
 mod address;
 pub mod command;
 pub mod complaint;
+mod diff;
 pub mod grammar;
 mod ground;
 mod host;
 pub mod ipvs;
 pub mod knob;
+pub mod marks;
 pub mod options;
 mod print;
 pub mod rules;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -272,6 +275,13 @@ pub enum Command {
         /// Its new value, within its range.
         value: i64,
     },
+    /// `iptables -t mangle -A PREROUTING …`.
+    AddMarkRule {
+        /// The rule.
+        rule: marks::MarkRule,
+        /// `-I`: its number among the rules of its family, from 1; `None` comes last.
+        place: Option<usize>,
+    },
     /// `-A`.
     AddService(ServiceSpec),
     /// `-E`.
@@ -358,12 +368,14 @@ pub struct Config {
     pub routes: Vec<(Prefix, RouteTarget)>,
     /// Neighbours that are told and never asked.
     pub neighbours: Vec<(IpAddr, Mac, String)>,
+    /// Rules that give packets their firewall mark, in their order.
+    pub marks: Vec<marks::MarkRule>,
     /// Sysctls.
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.
     pub timeouts_s: Timeouts,
-    /// Services in the order of the rules, each with its servers in the order added.
-    pub services: Vec<(ServiceSpec, Vec<DestSpec>)>,
+    /// Services by key, each with its servers in the order added.
+    pub services: BTreeMap<ServiceKey, (ServiceSpec, Vec<DestSpec>)>,
 }
 
 /// The three timeouts that `--set` changes, in seconds.

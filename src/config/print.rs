@@ -1,7 +1,7 @@
 //! The ground state as a rules file that loads to the same state.
 //!
-//! Services and servers are in the form of `ipvsadm-save -n`, in the order in which they were added,
-//! with the thresholds that ipvsadm forgets. What has its default is left out.
+//! Services and servers are in the form of `ipvsadm-save -n`, services sorted, servers in the order in
+//! which they were added, with the thresholds that ipvsadm forgets. What has its default is left out.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -22,6 +22,7 @@ impl fmt::Display for Config {
         for (addr, mac, dev) in &self.neighbours {
             writeln!(f, "ip neigh add {addr} lladdr {mac} dev {}", Quoted(dev))?;
         }
+        self.marks.iter().try_for_each(|rule| writeln!(f, "{rule}"))?;
         let defaults = Knobs::default();
         for info in KNOBS {
             let Some(place) = info.place else { continue };
@@ -34,7 +35,7 @@ impl fmt::Display for Config {
         if self.timeouts_s != Timeouts::default() {
             writeln!(f, "--set {tcp} {tcp_fin} {udp}")?;
         }
-        for (spec, dests) in &self.services {
+        for (spec, dests) in self.services.values() {
             writeln!(f, "{spec}")?;
             for dest in dests {
                 writeln!(f, "-a {} {dest}", spec.key)?;
@@ -169,11 +170,11 @@ const fn family_option(prefix: Prefix) -> &'static str {
 }
 
 /// A name, in quotes where it would not be read as it stands.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+');
         if self.0.chars().all(plain) {
             return f.write_str(self.0);
         }

@@ -188,6 +188,7 @@ fn named_port(command: &Command) -> Option<&str> {
             RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. } => Some(dev),
             RouteTarget::Via { dev: None, .. } | RouteTarget::Local => None,
         },
+        Command::AddMarkRule { rule, .. } => rule.matches.in_port.as_ref().map(|port| &*port.want),
         Command::AddPort { .. }
         | Command::SetKnob { .. }
         | Command::AddService(_)

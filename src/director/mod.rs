@@ -10,6 +10,7 @@
 
 mod admit;
 pub mod forward;
+pub mod mark;
 mod related;
 pub mod service;
 pub mod stats;
