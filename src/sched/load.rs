@@ -70,7 +70,9 @@ pub(super) fn two_choices(die: &mut Rng, pool: &impl Pool) -> Option<usize> {
     };
     let (one, other) = (draw()?, draw()?);
     // The kernel's products have 32 bits with a sign.
-    let cost = |load: Candidate, weight: Candidate| low_bits(overhead(load)).wrapping_mul(low_bits(weight.weight.into()));
+    let cost = |load: Candidate, weight: Candidate| {
+        low_bits(overhead(load)).wrapping_mul(low_bits(weight.weight.into()))
+    };
     Some(first(if cost(one.1, other.1) > cost(other.1, one.1) { other } else { one }))
 }
 

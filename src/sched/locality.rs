@@ -164,9 +164,7 @@ impl Replicated {
             return Some(place);
         };
         let least = set.least_loaded(pool);
-        if set.members.len() > 1
-            && request.now.since(set.modified) > request.expiration.lblcr
-        {
+        if set.members.len() > 1 && request.now.since(set.modified) > request.expiration.lblcr {
             set.shrink(pool, request.now);
         }
         if let Some(place) = least.filter(|&i| !is_overrun(pool, i)) {
@@ -271,10 +269,9 @@ mod tests {
     /// `lblcr_overload`).
     #[test]
     fn an_overrun_server_is_left_as_the_kernel_leaves_it() {
-        for (kind, second, again) in [
-            (Lblc, "BBBBAAAAAAAAAAAA", "BBBBBB"),
-            (Lblcr, "BBBBAAAAAAAAAAAB", "CBCBCB"),
-        ] {
+        for (kind, second, again) in
+            [(Lblc, "BBBBAAAAAAAAAAAA", "BBBBBB"), (Lblcr, "BBBBAAAAAAAAAAAB", "CBCBCB")]
+        {
             let mut bench = Bench::with(kind, &[10, 10, 10]);
             assert_eq!(bench.destinations("10.91.0.1", 3), "CBA");
             let mut times = |addr, count| -> String {

@@ -232,7 +232,7 @@ mod tests {
         let served = bench.clients("10.0.0.2", 16);
         assert!(!served.contains(['-', 'C']), "{served}");
         assert_eq!((&served[4..5], &served[6..8]), ("A", "BB"));
-        ['A', 'B'].map(|name| bench.edit(name, 0));
+        "AB".chars().for_each(|name| bench.edit(name, 0));
         assert_eq!(bench.clients("10.0.0.2", 3), "---");
     }
 
@@ -257,27 +257,36 @@ mod tests {
     #[test]
     fn the_recorded_stories_of_the_kernel_repeat() {
         for (flags, story) in [
-            (0, [
-                "BCBBCAACCABAACCAAABCCCBBABBACCCA",
-                "BCBBCAACCABAACCAAABCCCBBABBACCCA",
-                "-C--CAACCA-AACCAAA-CCC--A--ACCCA",
-                "BCBBBABCCABAABCAABBCCBBBABBBBBBA",
-                "BCBBBCBCCBBBBBCBBBBCCBBBBBBBBBBB",
-            ]),
-            (Flags::PORT, [
-                "ABCBCCABBCBBCAACAABBAACACAAACAAC",
-                "BAABBBCBBAACBBCCBBBAACACCBBCBCBA",
-                "C--A--CAC-C-AACC--CCCCA-CC-A-A-A",
-                "CBBBBABAABCABBBBBBBACCBBABCCBBCC",
-                "BBCCBBBBBBCBBBCBBBBBBBBBBBCCBCBB",
-            ]),
-            (Flags::FALLBACK, [
-                "BCBBCAACCABAACCAAABCCCBBABBACCCA",
-                "BCBBCAACCABAACCAAABCCCBBABBACCCA",
-                "ACACCAACCACAACCAAAACCCCCACAACCCA",
-                "BCBBBABCCABAABCAABBCCBBBABBBBBBA",
-                "BCBBBCBCCBBBBBCBBBBCCBBBBBBBBBBB",
-            ]),
+            (
+                0,
+                [
+                    "BCBBCAACCABAACCAAABCCCBBABBACCCA",
+                    "BCBBCAACCABAACCAAABCCCBBABBACCCA",
+                    "-C--CAACCA-AACCAAA-CCC--A--ACCCA",
+                    "BCBBBABCCABAABCAABBCCBBBABBBBBBA",
+                    "BCBBBCBCCBBBBBCBBBBCCBBBBBBBBBBB",
+                ],
+            ),
+            (
+                Flags::PORT,
+                [
+                    "ABCBCCABBCBBCAACAABBAACACAAACAAC",
+                    "BAABBBCBBAACBBCCBBBAACACCBBCBCBA",
+                    "C--A--CAC-C-AACC--CCCCA-CC-A-A-A",
+                    "CBBBBABAABCABBBBBBBACCBBABCCBBCC",
+                    "BBCCBBBBBBCBBBCBBBBBBBBBBBCCBCBB",
+                ],
+            ),
+            (
+                Flags::FALLBACK,
+                [
+                    "BCBBCAACCABAACCAAABCCCBBABBACCCA",
+                    "BCBBCAACCABAACCAAABCCCBBABBACCCA",
+                    "ACACCAACCACAACCAAAACCCCCACAACCCA",
+                    "BCBBBABCCABAABCAABBCCBBBABBBBBBA",
+                    "BCBBBCBCCBBBBBCBBBBCCBBBBBBBBBBB",
+                ],
+            ),
         ] {
             assert_eq!(Bench::hashed(Mh, flags), story, "flags {flags}");
         }

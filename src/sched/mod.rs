@@ -510,7 +510,7 @@ pub(crate) mod tests {
         pub(crate) fn hashed(kind: Scheduler, flags: u8) -> [String; 5] {
             let mut bench = Self::from(kind, "10.81.0.11", &[1, 1, 1]);
             bench.flags = Flags(flags);
-            let mut round = |bench: &mut Self, port: u16, step: u16| -> String {
+            let round = |bench: &mut Self, port: u16, step: u16| -> String {
                 (0..32_u16)
                     .map(|i| {
                         let (n, port) = (i * 7, port + i * step);
