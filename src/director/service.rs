@@ -273,17 +273,11 @@ impl Services {
         let id = self.find(&spec.key).ok_or(Refusal::NoSuchService)?;
         if self.service(id).spec.scheduler != spec.scheduler {
             let list = std::mem::take(&mut self.service_mut(id).dests);
-            let fits = spec.scheduler.is_none_or(|kind| list.len() <= kind.servers_max());
-            if fits {
-                let new = self.attach(spec.scheduler, &list);
-                let old = std::mem::replace(&mut self.service_mut(id).scheduler, new);
-                self.collecting -= usize::from(collects(&old));
-            }
-            self.service_mut(id).dests = list;
-            if !fits {
-                // The kernel's EINVAL; the tool's sentence for it speaks of addresses.
-                return Err(Refusal::NotUnicast);
-            }
+            let new = self.attach(spec.scheduler, &list);
+            let service = self.service_mut(id);
+            service.dests = list;
+            let old = std::mem::replace(&mut service.scheduler, new);
+            self.collecting -= usize::from(collects(&old));
         }
         self.service_mut(id).spec = spec;
         Ok(())

@@ -14,7 +14,7 @@ use super::{Flags, Pool, Request};
 use crate::packet::{Endpoint, Family};
 
 /// Slots: a prime, so that every step visits all of them.
-pub(super) const SLOTS: usize = 4093;
+const SLOTS: usize = 4093;
 /// Significant bits of the greatest weight.
 const WEIGHT_BITS: u32 = 6;
 const EMPTY: u16 = u16::MAX;

@@ -115,26 +115,6 @@ impl Scheduler {
             | Self::Twos => Flags::NAMES,
         }
     }
-
-    /// How many destinations a service may have to which this scheduler is given.
-    pub const fn servers_max(self) -> usize {
-        match self {
-            Self::Mh => maglev::SLOTS,
-            Self::Rr
-            | Self::Wrr
-            | Self::Lc
-            | Self::Wlc
-            | Self::Lblc
-            | Self::Lblcr
-            | Self::Dh
-            | Self::Sh
-            | Self::Sed
-            | Self::Nq
-            | Self::Fo
-            | Self::Ovf
-            | Self::Twos => usize::MAX,
-        }
-    }
 }
 
 /// What `-b` says to a scheduler.
