@@ -99,6 +99,9 @@ impl Fast {
         largest: u16,
     ) -> Result<Verdict, Verdict> {
         let server = binding.dest.addr;
+        if server.is_loopback() && binding.forward == Forward::Masq {
+            return Err(Verdict::Drop(DropReason::LoopbackServer));
+        }
         if self.router.is_local(server) {
             forward::deliver(packet, &headers, binding).map_err(Verdict::Drop)?;
             return Err(Verdict::Punt(Why::Local));
@@ -110,14 +113,20 @@ impl Fast {
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
-        self.check_fit(&headers, binding, hop)?;
+        self.check_fit(&headers, binding, hop, largest)?;
         let outer = || self.outer(&hop, server);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
         Ok(self.leave(now, packet, hop, largest))
     }
 
     /// Whether a request fits into what its path carries, or may be cut.
-    fn check_fit(&self, headers: &Headers, binding: &Binding, hop: Hop) -> Result<(), Verdict> {
+    fn check_fit(
+        &self,
+        headers: &Headers,
+        binding: &Binding,
+        hop: Hop,
+        largest: u16,
+    ) -> Result<(), Verdict> {
         let tunnelled = binding.forward == Forward::Tunnel;
         let room = match tunnelled {
             true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr)),
@@ -125,7 +134,9 @@ impl Fast {
         };
         let may_cut = !headers.dont_fragment
             || (tunnelled && headers.family == Family::V4 && !self.director.knobs.pmtu_disc);
-        if headers.len <= room || may_cut || binding.quotes_at.is_some() {
+        // What came in fragments that fit may leave in fragments, also in IPv6.
+        let longest = headers.len.min(largest);
+        if longest <= room || may_cut || binding.quotes_at.is_some() {
             return Ok(());
         }
         Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))
