@@ -13,16 +13,6 @@ use super::{host, ipvs, marks, Command};
 /// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
 /// one takes its row away.
 pub const NOT_BUILT: &[(&str, &str)] = &[
-    ("scheduler", "sed"),
-    ("scheduler", "nq"),
-    ("scheduler", "lblc"),
-    ("scheduler", "lblcr"),
-    ("scheduler", "dh"),
-    ("scheduler", "sh"),
-    ("scheduler", "fo"),
-    ("scheduler", "ovf"),
-    ("scheduler", "mh"),
-    ("scheduler", "twos"),
     ("tunnel type", "gue"),
     ("tunnel type", "gre"),
     ("persistence engine", "sip"),
