@@ -23,8 +23,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("scheduler", "ovf"),
     ("scheduler", "mh"),
     ("scheduler", "twos"),
-    ("tunnel type", "gue"),
-    ("tunnel type", "gre"),
     ("persistence engine", "sip"),
     ("option", "--sctp-service"),
 ];
@@ -83,7 +81,6 @@ pub(super) fn built(what: &'static str, name: &str, at: &Span) -> Result<(), Fau
     let fault = Fault::new(at.clone(), Mistake::NotBuilt { what, name: name.to_owned() });
     Err(match what {
         "scheduler" => fault.expecting(format!("built in: {}", scheduler_names().join(" "))),
-        "tunnel type" => fault.expecting("built in: ipip"),
         _ => fault,
     })
 }
