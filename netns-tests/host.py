@@ -4,6 +4,8 @@
   host.py http NAME ADDRESS PORT        answers every GET with NAME; GET /file sends $BULK,
                                         PUT answers with the SHA-256 of what came
   host.py udp  NAME ADDRESS PORT        echo: sends back NAME and what came
+  host.py tcp  NAME ADDRESS PORT        echo: sends each line back after NAME, until the peer is done
+  host.py talk ADDRESS PORT             one connection: sends each line of standard input, prints the answer
   host.py dns  NAME ADDRESS PORT        answers every question with a TXT record that says NAME
   host.py noise BYTES SEED              seeded bytes on standard output
   host.py probe TTL ADDRESS PORT [SIZE] sends a UDP datagram, prints what came back: `reply TEXT`, or
@@ -74,8 +76,12 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 def http(name, address, port):
+    serve_streams(Http, name, address, port)
+
+
+def serve_streams(handler, name, address, port):
     Server.address_family = family_of(address)
-    with Server((address, int(port)), Http) as server:
+    with Server((address, int(port)), handler) as server:
         server.name = name
         print('listening', flush=True)
         server.serve_forever()
@@ -105,6 +111,24 @@ def from_there(family, ancillary):
 
 def udp(name, address, port):
     datagrams(address, port, lambda data: name.encode() + b': ' + data)
+
+
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(self.server.name.encode() + b': ' + line)
+
+
+def tcp(name, address, port):
+    serve_streams(Echo, name, address, port)
+
+
+def talk(address, port):
+    with socket.create_connection((address, int(port)), timeout=5) as stream, stream.makefile('rwb') as lines:
+        for line in sys.stdin.buffer:
+            lines.write(line)
+            lines.flush()
+            print(lines.readline().decode().rstrip(), flush=True)
 
 
 def dns(name, address, port):

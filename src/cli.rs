@@ -67,7 +67,8 @@ enum Wish {
 
 /// Run the director in the foreground. Prints "ready" on standard output as soon as every port is
 /// open and its addresses are announced. SIGTERM and SIGINT end it and undo what it did to devices;
-/// SIGUSR1 logs the table as `ipvsadm -Ln` prints it.
+/// SIGUSR1 logs the table as `ipvsadm -Ln` prints it; SIGHUP reads the rules again: what stays keeps
+/// its connections, and rules with a mistake change nothing.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -83,6 +84,9 @@ struct Run {
     /// the rules file; - reads standard input
     #[argh(option, short = 'r', arg_name = "file")]
     rules: String,
+    /// read the rules again whenever the file changes; SIGHUP does so at any time
+    #[argh(switch)]
+    watch: bool,
     /// make chance repeatable: the same seed, the same choices
     #[argh(option, arg_name = "n")]
     seed: Option<u64>,
@@ -262,7 +266,35 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
         None => system::random_seed()?,
     };
     let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
-    Ok(system::reactor::run(&config, engine)?)
+    Ok(system::reactor::run(&config, engine, &RulesFile(wish))?)
+}
+
+/// The rules file of a run, to be read again.
+struct RulesFile<'a>(&'a Run);
+
+impl system::reactor::Rules for RulesFile<'_> {
+    fn read(&self) -> Result<Config, String> {
+        if self.0.rules == "-" {
+            return Err("the rules came from standard input and cannot be read again".to_owned());
+        }
+        load(&self.0.rules).map_err(|failure| match failure {
+            Failure::Usage(text) => text,
+            Failure::Rules(complaints) => complaints.join("\n"),
+            Failure::Fault(fault) => fault.to_string(),
+        })
+    }
+
+    fn stamp(&self) -> Option<u64> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        if !self.0.watch {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        if let Ok(about) = fs::metadata(&self.0.rules) {
+            (about.len(), about.modified().ok()).hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
 }
 
 fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {

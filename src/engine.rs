@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-use crate::config::{Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey};
+use crate::config::{
+    Command, Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey,
+};
 use crate::control::show;
 use crate::director::mark::Marks;
 use crate::director::Director;
@@ -30,12 +32,15 @@ const EXPIRE_BUDGET: usize = 4096;
 pub struct Engine {
     fast: Fast,
     slow: Slow,
+    config: Config,
+    rng: Rng,
     /// Whole packets put together from fragments, ready to be sent.
     ready: VecDeque<Packet>,
     received: u64,
     forwarded: u64,
     answered: u64,
     drops: DropCounters,
+    announced: bool,
     /// More connections may be due than were forgotten in one go.
     expiring: bool,
 }
@@ -51,40 +56,153 @@ impl Engine {
         let rng = Rng::new(seed);
         let mut engine = Self {
             fast: Fast::new(
-                router(config, rng.fork(1))?,
+                Router::new(Vec::new(), rng.fork(1)),
                 Director::new(CONNECTIONS_MAX, rng.fork(2)),
                 rng.fork(3),
             ),
             slow: Slow::new(rng.fork(4)),
+            config: Config::default(),
+            rng: rng.fork(5),
             ready: VecDeque::new(),
             received: 0,
             forwarded: 0,
             answered: 0,
             drops: DropCounters::default(),
+            announced: false,
             expiring: false,
         };
-        engine.fast.marks = Marks::new(&config.marks, &config.ports, rng.fork(5));
-        engine.slow.router = config.knobs.ip6_forward;
-        engine.load(config)?;
+        engine.reload(Instant::ZERO, config.clone())?;
         Ok(engine)
     }
 
-    /// Gives the director its services.
-    fn load(&mut self, config: &Config) -> Result<(), Refusal> {
-        let Fast { router, director, .. } = &mut self.fast;
-        director.knobs = config.knobs.clone();
-        let timeouts = config.timeouts_s;
-        director.set_timeouts(timeouts.tcp, timeouts.tcp_fin, timeouts.udp);
-        for (service, dests) in &config.services {
-            director.add_service(service.clone())?;
-            if let ServiceKey::Address { virt, .. } = service.key {
-                router.add_virtual(virt.addr);
+    /// What the operator has said up to now.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The link of a port.
+    pub fn link_named(&self, name: &str) -> Option<LinkId> {
+        self.fast.router.link_named(name)
+    }
+
+    /// Does one command about services, sysctls or timeouts to what runs, or nothing. Ports,
+    /// addresses and routes change by [`reload`](Self::reload).
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub fn apply(&mut self, now: Instant, command: &Command) -> Result<(), Refusal> {
+        if is_wiring(command) {
+            let why =
+                "ports, addresses, routes, neighbours and marks change by a reload".to_owned();
+            return Err(Refusal::Host(why));
+        }
+        let before = match command {
+            Command::Clear => self.config.services.keys().copied().collect(),
+            _ => Vec::new(),
+        };
+        self.config.apply(command)?;
+        self.carry_out(now, command, &before);
+        Ok(())
+    }
+
+    /// Does to the director what the ground state has already agreed to; `cleared` are the services
+    /// that `-C` takes away.
+    fn carry_out(&mut self, now: Instant, command: &Command, cleared: &[ServiceKey]) {
+        let director = &mut self.fast.director;
+        let done = match command {
+            Command::AddService(spec) => director.add_service(spec.clone()),
+            Command::EditService(spec) => director.edit_service(spec.clone()),
+            Command::DeleteService(key) => director.remove_service(now, key),
+            Command::Clear => cleared.iter().try_for_each(|key| director.remove_service(now, key)),
+            Command::AddDest(key, dest) => director.add_dest(key, dest.clone()),
+            Command::EditDest(key, dest) => director.edit_dest(key, dest.clone()),
+            Command::DeleteDest(key, dest) => director.remove_dest(now, key, *dest),
+            Command::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
+                director.set_timeouts(*tcp_s, *tcp_fin_s, *udp_s);
+                Ok(())
             }
-            for dest in dests {
-                director.add_dest(&service.key, dest.clone())?;
+            Command::SetKnob { .. } => {
+                director.knobs = self.config.knobs.clone();
+                self.slow.router = self.config.knobs.ip6_forward;
+                Ok(())
             }
+            Command::AddPort { .. }
+            | Command::SetLink { .. }
+            | Command::AddAddress { .. }
+            | Command::AddRoute { .. }
+            | Command::AddNeighbour { .. }
+            | Command::AddMarkRule { .. } => Ok(()),
+        };
+        done.expect("the ground state has agreed, and it and the director agree");
+        match command {
+            Command::AddService(spec) => self.take_virtual(now, &spec.key),
+            Command::DeleteService(key) => self.leave_virtual(key),
+            Command::Clear => cleared.iter().for_each(|key| self.leave_virtual(key)),
+            _ => {}
+        }
+    }
+
+    /// A service's address is ours from now on, and its networks are told.
+    fn take_virtual(&mut self, now: Instant, key: &ServiceKey) {
+        let ServiceKey::Address { virt, .. } = key else { return };
+        let was_ours = self.fast.router.is_local(virt.addr);
+        self.fast.router.add_virtual(virt.addr);
+        if !was_ours && self.announced {
+            self.slow.announce_address(now, &mut self.fast.router, virt.addr);
+        }
+    }
+
+    fn leave_virtual(&mut self, key: &ServiceKey) {
+        if let ServiceKey::Address { virt, .. } = key {
+            self.fast.router.remove_virtual(virt.addr);
+        }
+    }
+
+    /// Makes what runs what `new` says, or changes nothing. What stays keeps its connections,
+    /// counters, place in the round, and neighbours. A port that stays keeps its link; a new one
+    /// takes the first free link, see [`link_named`](Self::link_named).
+    ///
+    /// # Errors
+    /// What the configuration asks for that cannot be.
+    pub fn reload(&mut self, now: Instant, new: Config) -> Result<(), Refusal> {
+        if !self.config.same_wiring(&new) {
+            let links = self.links_of(&new);
+            // A router for trying: it fails where the real one would, and then nothing has changed.
+            wire(&mut Router::new(Vec::new(), Rng::new(0)), now, &new, links.clone())?;
+            wire(&mut self.fast.router, now, &new, links)?;
+            let ports: Vec<_> = self.fast.router.links().collect();
+            let ports: Vec<_> = ports.iter().map(|(id, link)| (*id, link.name.as_str())).collect();
+            self.fast.marks = Marks::new(&new.marks, &ports, self.rng.fork(0));
+        }
+        let commands = self.config.commands_to(&new);
+        self.config = new;
+        for command in commands {
+            self.carry_out(now, &command, &[]);
         }
         Ok(())
+    }
+
+    /// The ports of `new` by link: those that stay keep theirs.
+    fn links_of(&self, new: &Config) -> Vec<Option<Link>> {
+        let mut links: Vec<Option<Link>> = Vec::new();
+        let kept = |port: &PortConfig| {
+            let tap = port.kind == PortKind::Tap;
+            let known = self.link_named(&port.name)?;
+            self.fast.router.link(known).is_some_and(|link| link.tap == tap).then_some(known)
+        };
+        let (stay, come): (Vec<_>, Vec<_>) =
+            new.ports.iter().partition(|port| kept(port).is_some());
+        for port in stay {
+            let at = kept(port).map_or(0, |link| usize::from(link.0));
+            links.resize_with(links.len().max(at + 1), || None);
+            links[at] = Some(link(port));
+        }
+        for port in come {
+            let free = links.iter().position(Option::is_none).unwrap_or(links.len());
+            links.resize_with(links.len().max(free + 1), || None);
+            links[free] = Some(link(port));
+        }
+        links
     }
 
     /// Handles one frame received on `packet.link`; `Some(link)`: send the packet's bytes there.
@@ -156,7 +274,9 @@ impl Engine {
     }
 
     /// Tells every network of our addresses (gratuitous ARP, unsolicited neighbour advertisement).
+    /// From then on the address of a new service is told as it comes.
     pub fn announce(&mut self, now: Instant) {
+        self.announced = true;
         self.slow.announce(now, &mut self.fast.router);
     }
 
@@ -233,17 +353,35 @@ impl Engine {
     }
 }
 
-/// Ports, addresses, routes and told neighbours.
-fn router(config: &Config, rng: Rng) -> Result<Router, Refusal> {
-    let links = config.ports.iter().map(link).collect();
-    let mut router = Router::new(links, rng);
+/// Whether a command is about ports, addresses, routes, neighbours or marks.
+const fn is_wiring(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::AddPort { .. }
+            | Command::SetLink { .. }
+            | Command::AddAddress { .. }
+            | Command::AddRoute { .. }
+            | Command::AddNeighbour { .. }
+            | Command::AddMarkRule { .. }
+    )
+}
+
+/// Gives a router its ports, routes, local networks and told neighbours.
+fn wire(
+    router: &mut Router,
+    now: Instant,
+    config: &Config,
+    links: Vec<Option<Link>>,
+) -> Result<(), Refusal> {
+    router.rewire(links);
     for (prefix, target) in &config.routes {
-        add_route(config, &mut router, *prefix, target)?;
+        add_route(router, *prefix, target)?;
     }
     for (addr, mac, dev) in &config.neighbours {
-        router.add_neighbour(Instant::ZERO, link_named(config, dev)?, *addr, *mac);
+        let link = link_named(router, dev)?;
+        router.add_neighbour(now, link, *addr, *mac);
     }
-    Ok(router)
+    Ok(())
 }
 
 fn link(port: &PortConfig) -> Link {
@@ -256,30 +394,25 @@ fn link(port: &PortConfig) -> Link {
     }
 }
 
-fn add_route(
-    config: &Config,
-    router: &mut Router,
-    prefix: Prefix,
-    target: &RouteTarget,
-) -> Result<(), Refusal> {
+fn add_route(router: &mut Router, prefix: Prefix, target: &RouteTarget) -> Result<(), Refusal> {
     let Prefix { addr, len } = prefix.network();
     let added = match target {
         RouteTarget::Local => {
             router.add_local_network(addr, len);
             Ok(())
         }
-        RouteTarget::Dev(dev) => router.add_route(addr, len, Some(link_named(config, dev)?), None),
+        RouteTarget::Dev(dev) => {
+            let link = link_named(router, dev)?;
+            router.add_route(addr, len, Some(link), None)
+        }
         RouteTarget::Via { gateway, dev } => {
-            let dev = dev.as_deref().map(|dev| link_named(config, dev)).transpose()?;
-            router.add_route(addr, len, dev, Some(*gateway))
+            let link = dev.as_deref().map(|dev| link_named(router, dev)).transpose()?;
+            router.add_route(addr, len, link, Some(*gateway))
         }
     };
-    added.map_err(|why| Refusal::Host(format!("route to {prefix}: {why:?}")))
+    added.map_err(|why| Refusal::Host(format!("route to {prefix}: {why}")))
 }
 
-fn link_named(config: &Config, name: &str) -> Result<LinkId, Refusal> {
-    let at = config.ports.iter().position(|port| port.name == name);
-    at.and_then(|at| u16::try_from(at).ok())
-        .map(LinkId)
-        .ok_or_else(|| Refusal::Host(format!("there is no port {name}")))
+fn link_named(router: &Router, name: &str) -> Result<LinkId, Refusal> {
+    router.link_named(name).ok_or_else(|| Refusal::Host(format!("there is no port {name}")))
 }

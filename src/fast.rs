@@ -134,7 +134,7 @@ impl Fast {
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
-        self.check_fit(&headers, binding, hop)?;
+        self.check_fit(&headers, binding, hop, largest)?;
         let flow_hash = match binding.tunnel {
             Kind::Gue { .. } => self.flow_hash(&headers, packet.bytes()),
             Kind::Ipip | Kind::Gre { .. } => 0,
@@ -145,7 +145,13 @@ impl Fast {
     }
 
     /// Whether a request fits into what its path carries, or may be cut.
-    fn check_fit(&self, headers: &Headers, binding: &Binding, hop: Hop) -> Result<(), Verdict> {
+    fn check_fit(
+        &self,
+        headers: &Headers,
+        binding: &Binding,
+        hop: Hop,
+        largest: u16,
+    ) -> Result<(), Verdict> {
         let tunnelled = binding.forward == Forward::Tunnel;
         let room = match tunnelled {
             true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr), binding.tunnel),
@@ -153,7 +159,12 @@ impl Fast {
         };
         let may_cut = !headers.dont_fragment
             || (tunnelled && headers.family == Family::V4 && !self.director.knobs.pmtu_disc);
-        if headers.len <= room || may_cut || binding.quotes_at.is_some() {
+        // An IPv6 packet that came in fragments leaves in such, and they must fit.
+        let len = match headers.family {
+            Family::V6 => headers.len.min(largest),
+            Family::V4 => headers.len,
+        };
+        if len <= room || may_cut || binding.quotes_at.is_some() {
             return Ok(());
         }
         Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))

@@ -119,7 +119,7 @@ fn the_example_of_the_manual_says_what_it_says() {
             Mac([2, 0, 0, 0, 2, 11]),
             "tap-lan".to_owned(),
         )],
-        services: vec![(spec, vec![dest])],
+        services: [(spec.key, (spec, vec![dest]))].into(),
         ..Config::default()
     };
     wanted.knobs.expire_nodest_conn = true;
@@ -141,15 +141,16 @@ fn everything_can_be_said_in_the_usual_manners() {
     let marks: Vec<_> = config.marks.iter().map(|rule| rule.family).collect();
     assert_eq!(marks, [Family::V4, Family::V4, Family::V6]);
     assert_eq!(config.marks[0].target, MarkTarget::End);
-    let (web, servers) = &config.services[0];
+    let services: Vec<_> = config.services.values().collect();
+    let (web, servers) = services[0];
     assert_eq!((web.persistent_s, web.netmask), (Some(300), 0xffff_ff00));
     assert_eq!(servers.len(), 5);
     assert_eq!((servers[0].weight, servers[0].upper, servers[0].lower), (0, 9, 3));
     assert_eq!((servers[1].weight, servers[1].method), (7, Method::Route));
-    let (dns, _) = &config.services[1];
+    let (dns, _) = services[1];
     assert_eq!((dns.scheduler, dns.sched_flags, dns.one_packet), (None, 5, true));
-    assert_eq!(config.services[2].0.persistent_s, Some(360));
-    assert_eq!(config.services[2].1[0].dest, at("fd00::5", 0));
+    assert_eq!(services[2].0.persistent_s, Some(360));
+    assert_eq!(services[2].1[0].dest, at("fd00::5", 0));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
         writeln!(out, "  {rule}")?;
     }
     heading(out, "Services", config.services.is_empty())?;
-    for (service, dests) in &config.services {
+    for (service, dests) in config.services.values() {
         write_service(out, service, dests)?;
     }
     let answers = answers(config);
@@ -167,7 +167,7 @@ fn answers(config: &Config) -> Vec<String> {
 /// The addresses of services that are on no port by themselves, each once.
 fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = Vec::new();
-    for (service, _) in &config.services {
+    for (service, _) in config.services.values() {
         let ServiceKey::Address { virt: Endpoint { addr, .. }, .. } = service.key else { continue };
         let is_own = config.ports.iter().flat_map(|p| &p.addresses).any(|own| own.addr == addr);
         if !is_own && !all.contains(&addr) {
@@ -193,6 +193,7 @@ mod tests {
     fn a_file_is_explained_in_plain_words() {
         let prefix = |addr: &str, len| Prefix { addr: addr.parse().expect("an address"), len };
         let virt = Endpoint::new("10.77.1.100".parse().expect("an address"), 80);
+        let key = ServiceKey::Address { proto: proto::TCP, virt };
         let config = Config {
             ports: vec![PortConfig {
                 name: "tap-wan".to_owned(),
@@ -214,25 +215,29 @@ mod tests {
                 ),
                 (prefix("10.91.0.0", 24), RouteTarget::Local),
             ],
-            services: vec![(
-                ServiceSpec {
-                    key: ServiceKey::Address { proto: proto::TCP, virt },
-                    scheduler: Some(Scheduler::Wrr),
-                    sched_flags: 0,
-                    persistent_s: Some(300),
-                    netmask: u32::MAX,
-                    one_packet: false,
-                    sip: false,
-                },
-                vec![DestSpec {
-                    dest: Endpoint::new("10.77.2.11".parse().expect("an address"), 8080),
-                    method: Method::Masq,
-                    weight: 0,
-                    upper: 0,
-                    lower: 0,
-                    tunnel: TunnelType::Ipip,
-                }],
-            )],
+            services: [(
+                key,
+                (
+                    ServiceSpec {
+                        key,
+                        scheduler: Some(Scheduler::Wrr),
+                        sched_flags: 0,
+                        persistent_s: Some(300),
+                        netmask: u32::MAX,
+                        one_packet: false,
+                        sip: false,
+                    },
+                    vec![DestSpec {
+                        dest: Endpoint::new("10.77.2.11".parse().expect("an address"), 8080),
+                        method: Method::Masq,
+                        weight: 0,
+                        upper: 0,
+                        lower: 0,
+                        tunnel: TunnelType::Ipip,
+                    }],
+                ),
+            )]
+            .into(),
             ..Config::default()
         };
         let expected = "\

@@ -81,7 +81,7 @@ impl Virtual {
 /// The real servers in the order of the rules.
 fn servers(config: &Config) -> Vec<Server> {
     let mut servers: Vec<Server> = Vec::new();
-    for (service, dests) in &config.services {
+    for (service, dests) in config.services.values() {
         let virt = match service.key {
             ServiceKey::Address { virt: Endpoint { addr, .. }, .. } => Virtual::Address(addr),
             ServiceKey::Mark { family, .. } => Virtual::Mark(family),
@@ -332,7 +332,7 @@ mod tests {
                 lower: 0,
                 tunnel: TunnelType::Ipip,
             };
-            (spec, dests.iter().map(dest).collect())
+            (key, (spec, dests.iter().map(dest).collect()))
         };
         Config {
             ports: vec![port],

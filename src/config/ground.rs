@@ -46,15 +46,13 @@ impl Config {
             Command::SetKnob { knob, value } => self.set_knob(*knob, *value),
             Command::AddService(spec) => self.add_service(spec),
             Command::EditService(spec) => {
-                let place = self.service_at(&spec.key).ok_or(Refusal::NoSuchService)?;
+                let known = self.services.get_mut(&spec.key).ok_or(Refusal::NoSuchService)?;
                 check_service(spec)?;
-                self.services[place].0 = spec.clone();
+                known.0 = spec.clone();
                 Ok(())
             }
             Command::DeleteService(key) => {
-                let place = self.service_at(key).ok_or(Refusal::NoSuchService)?;
-                self.services.remove(place);
-                Ok(())
+                self.services.remove(key).map(|_| ()).ok_or(Refusal::NoSuchService)
             }
             Command::Clear => {
                 self.services.clear();
@@ -215,29 +213,30 @@ impl Config {
         Ok(())
     }
 
-    fn service_at(&self, key: &ServiceKey) -> Option<usize> {
-        self.services.iter().position(|(spec, _)| spec.key == *key)
+    fn dests_mut(&mut self, key: &ServiceKey) -> Result<&mut Vec<DestSpec>, Refusal> {
+        let known = self.services.get_mut(key).ok_or(Refusal::ServiceNotDefined)?;
+        Ok(&mut known.1)
     }
 
     fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), Refusal> {
-        if self.service_at(&spec.key).is_some() {
+        if self.services.contains_key(&spec.key) {
             return Err(Refusal::ServiceExists);
         }
         check_service(spec)?;
-        self.services.push((spec.clone(), Vec::new()));
+        self.services.insert(spec.key, (spec.clone(), Vec::new()));
         Ok(())
     }
 
     /// `-a`, and `-e` if the server must exist; the checks in the kernel's order.
     fn put_dest(&mut self, key: &ServiceKey, dest: &DestSpec, edit: bool) -> Result<(), Refusal> {
-        let service = self.service_at(key).ok_or(Refusal::ServiceNotDefined)?;
+        self.dests_mut(key)?;
         if Family::of(dest.dest.addr) != key.family() && dest.method != Method::Tunnel {
             return Err(Refusal::NotUnicast);
         }
         if dest.lower > dest.upper {
             return Err(Refusal::OutOfRange);
         }
-        let dests = &self.services[service].1;
+        let dests = self.dests_mut(key)?;
         let place = dests.iter().position(|d| d.dest == dest.dest);
         match place {
             Some(_) if !edit => return Err(Refusal::DestExists),
@@ -247,7 +246,7 @@ impl Config {
         if !self.is_unicast(dest.dest.addr) {
             return Err(Refusal::NotUnicast);
         }
-        let dests = &mut self.services[service].1;
+        let dests = self.dests_mut(key)?;
         match place {
             Some(place) => dests[place] = dest.clone(),
             None => dests.push(dest.clone()),
@@ -256,8 +255,7 @@ impl Config {
     }
 
     fn delete_dest(&mut self, key: &ServiceKey, dest: Endpoint) -> Result<(), Refusal> {
-        let service = self.service_at(key).ok_or(Refusal::ServiceNotDefined)?;
-        let dests = &mut self.services[service].1;
+        let dests = self.dests_mut(key)?;
         let place = dests.iter().position(|d| d.dest == dest).ok_or(Refusal::NoSuchDest)?;
         dests.remove(place);
         Ok(())

@@ -7,6 +7,7 @@
 mod address;
 pub mod command;
 pub mod complaint;
+mod diff;
 pub mod grammar;
 mod ground;
 mod host;
@@ -17,6 +18,7 @@ pub mod options;
 mod print;
 pub mod rules;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -372,8 +374,8 @@ pub struct Config {
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.
     pub timeouts_s: Timeouts,
-    /// Services in the order of the rules, each with its servers in the order added.
-    pub services: Vec<(ServiceSpec, Vec<DestSpec>)>,
+    /// Services by key, each with its servers in the order added.
+    pub services: BTreeMap<ServiceKey, (ServiceSpec, Vec<DestSpec>)>,
 }
 
 /// The three timeouts that `--set` changes, in seconds.

@@ -1,7 +1,7 @@
 //! The ground state as a rules file that loads to the same state.
 //!
-//! Services and servers are in the form of `ipvsadm-save -n`, in the order in which they were added,
-//! with the thresholds that ipvsadm forgets. What has its default is left out.
+//! Services and servers are in the form of `ipvsadm-save -n`, services sorted, servers in the order in
+//! which they were added, with the thresholds that ipvsadm forgets. What has its default is left out.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -35,7 +35,7 @@ impl fmt::Display for Config {
         if self.timeouts_s != Timeouts::default() {
             writeln!(f, "--set {tcp} {tcp_fin} {udp}")?;
         }
-        for (spec, dests) in &self.services {
+        for (spec, dests) in self.services.values() {
             writeln!(f, "{spec}")?;
             for dest in dests {
                 writeln!(f, "-a {} {dest}", spec.key)?;

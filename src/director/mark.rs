@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::config::marks::{MarkRule, MarkTarget, Match, Matches};
-use crate::config::{PortConfig, Prefix};
+use crate::config::Prefix;
 use crate::packet::{Family, Headers, LinkId};
 use crate::world::{Keyed, Map, Rng};
 
@@ -79,8 +79,8 @@ impl Marks {
         Self { rules: Vec::new(), files: [const { Vec::new() }; 2], found: Vec::new() }
     }
 
-    /// Files `rules`; `ports` say which link a name is.
-    pub fn new(rules: &[MarkRule], ports: &[PortConfig], mut rng: Rng) -> Self {
+    /// Files `rules`; `ports` are the names of the links.
+    pub fn new(rules: &[MarkRule], ports: &[(LinkId, &str)], mut rng: Rng) -> Self {
         let mut marks = Self::none();
         let keyed = Keyed::new(&mut rng);
         for (place, rule) in (0..).zip(rules) {
@@ -207,13 +207,12 @@ impl Rule {
 }
 
 /// The links whose names a rule is about; `+` at its end is any ending.
-fn links(wanted: &Match<String>, ports: &[PortConfig]) -> Vec<LinkId> {
+fn links(wanted: &Match<String>, ports: &[(LinkId, &str)]) -> Vec<LinkId> {
     let fits = |name: &str| match wanted.want.strip_suffix('+') {
         Some(front) => name.starts_with(front),
         None => name == wanted.want,
     };
-    let all = (0..=u16::MAX).map(LinkId).zip(ports);
-    all.filter(|(_, port)| fits(&port.name) != wanted.not).map(|(link, _)| link).collect()
+    ports.iter().filter(|(_, name)| fits(name) != wanted.not).map(|&(link, _)| link).collect()
 }
 
 /// The bits under which a network is filed, and how many; none for a network with `!`.
@@ -283,7 +282,7 @@ mod tests {
     fn marks(rules: &str) -> Marks {
         let config =
             load("r", &format!("{PORTS}{rules}")).unwrap_or_else(|all| panic!("{}", all[0]));
-        Marks::new(&config.marks, &config.ports, Rng::new(1))
+        Marks::new(&config.marks, &[(LinkId(0), "wan"), (LinkId(1), "lan")], Rng::new(1))
     }
 
     fn packet(src: &str, dst: &str, protocol: u8, ports: (u16, u16)) -> Packet {

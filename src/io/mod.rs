@@ -9,6 +9,7 @@
 
 pub mod decap;
 pub mod reactor;
+mod reload;
 pub mod sys;
 pub mod tap;
 pub mod worker;

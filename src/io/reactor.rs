@@ -3,7 +3,7 @@
 //! A mio loop. Descriptors are watched edge-triggered and read until empty by the
 //! [`worker`](super::worker). The clock is read once for all batches of a turn, here and nowhere
 //! else. SIGTERM and SIGINT end the program, SIGUSR1 logs the table and the account of frames,
-//! SIGHUP is noted.
+//! SIGHUP (or, if wanted, a change of the file) reads the rules again.
 //!
 //! Addresses are announced, and `ready` is printed, as soon as every port can carry frames: a bridge
 //! begins to forward a moment after a port has joined it, and what is sent before is lost.
@@ -19,6 +19,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use super::reload::reload;
 use super::sys::Control;
 use super::tap::{self, Port};
 use super::worker::Worker;
@@ -32,15 +33,30 @@ const SIGNALS: Token = Token(usize::MAX);
 /// How long ports may take to settle before we announce our addresses regardless.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
 
+/// How often the rules file is looked at, if it is watched.
+const WATCH_STEP: Duration = Duration::from_secs(1);
+
 /// How often we look whether they have.
 const SETTLE_STEP: Duration = Duration::from_millis(10);
+
+/// Where the rules come from, to be read again.
+pub trait Rules {
+    /// The rules as they are now.
+    ///
+    /// # Errors
+    /// All that is wrong with them, as text for people.
+    fn read(&self) -> Result<Config, String>;
+
+    /// Something that changes when the rules may have changed; `None` if they are not watched.
+    fn stamp(&self) -> Option<u64>;
+}
 
 /// Opens every port of `config`, which [`complete`](super::complete) has been through, and serves
 /// them with `engine` until a signal ends it. Whatever the outcome, everything is undone.
 ///
 /// # Errors
 /// A port could not be opened, or all of them are gone.
-pub fn run(config: &Config, engine: Engine) -> Result<(), Fault> {
+pub fn run(config: &Config, engine: Engine, rules: &dyn Rules) -> Result<(), Fault> {
     // Signals first: from here on one that comes while ports are being opened ends us in order.
     let mut watch = Watch::new()?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
@@ -54,19 +70,50 @@ pub fn run(config: &Config, engine: Engine) -> Result<(), Fault> {
         watch.add(index, name, port)?;
     }
     let mut worker = Worker::new(engine, ports);
-    let outcome = serve(&mut watch, &mut worker);
+    let outcome = serve(&mut watch, &mut worker, &Reload { control, rules });
     worker.log_frames();
     outcome
 }
 
+/// What a reload needs.
+struct Reload<'a> {
+    control: Arc<Control>,
+    rules: &'a dyn Rules,
+}
+
+impl Reload<'_> {
+    /// Reads the rules again and changes over to them, or says why not and changes nothing.
+    fn run(&self, worker: &mut Worker<Port>, watch: &Watch, now: Instant) {
+        let read = self.rules.read().map(|mut new| {
+            super::complete(&mut new);
+            new
+        });
+        let done = read.and_then(|new| reload(worker, &self.control, watch, now, new));
+        match done {
+            Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
+            Ok(lines) => {
+                lines.iter().for_each(|line| info!("reload: {line}"));
+                info!("reload: done, {} lines differ", lines.len());
+            }
+            Err(why) => {
+                why.lines().for_each(|line| warn!("reload: {line}"));
+                warn!("reload: nothing was changed");
+            }
+        }
+    }
+}
+
 /// Turns until a signal says that it is enough.
-fn serve(watch: &mut Watch, worker: &mut Worker<Port>) -> Result<(), Fault> {
+fn serve(watch: &mut Watch, worker: &mut Worker<Port>, reload: &Reload<'_>) -> Result<(), Fault> {
     let clock = Clock::start();
     let mut now = clock.now();
     let mut announced = false;
+    let mut stamp = reload.rules.stamp();
+    let mut look = now.after(WATCH_STEP);
     loop {
+        let watched = stamp.map(|_| look);
         let deadline = match announced {
-            true => worker.deadline(),
+            true => [worker.deadline(), watched].into_iter().flatten().min(),
             false => Some(now.after(SETTLE_STEP)),
         };
         let timeout = match deadline {
@@ -79,6 +126,15 @@ fn serve(watch: &mut Watch, worker: &mut Worker<Port>) -> Result<(), Fault> {
         worker.turn(now);
         if wish.listing {
             worker.log_listing();
+        }
+        let mut changed = false;
+        if watched.is_some_and(|look| look <= now) {
+            look = now.after(WATCH_STEP);
+            let present = reload.rules.stamp();
+            changed = std::mem::replace(&mut stamp, present) != present;
+        }
+        if wish.reload || changed {
+            reload.run(worker, watch, now);
         }
         if wish.end {
             return Ok(());
@@ -139,6 +195,7 @@ fn warn_of_bridge_filter(config: &Config) {
 pub(super) struct Wish {
     pub(super) end: bool,
     pub(super) listing: bool,
+    pub(super) reload: bool,
 }
 
 /// Descriptors and signals that are waited for together.
@@ -186,7 +243,7 @@ impl Watch {
             for signal in self.signals.pending() {
                 match signal {
                     SIGUSR1 => wish.listing = true,
-                    SIGHUP => info!("SIGHUP: rules are read at the start only"),
+                    SIGHUP => wish.reload = true,
                     _ => wish.end = true,
                 }
             }
@@ -237,6 +294,6 @@ mod tests {
                 break wish;
             }
         };
-        assert_eq!(wish, Wish { end: false, listing: true });
+        assert_eq!(wish, Wish { listing: true, ..Wish::default() });
     }
 }

@@ -94,6 +94,8 @@ pub struct Port {
     name: String,
     queue: Plain,
     control: Arc<Control>,
+    /// It was there before us, and stays when we go.
+    existed: bool,
     undo: Vec<Undo>,
 }
 
@@ -118,6 +120,7 @@ impl Port {
             name: name.to_owned(),
             queue: Plain(file),
             control: Arc::clone(control),
+            existed,
             undo: Vec::new(),
         };
         if let Some(mtu) = config.settings.mtu {
@@ -127,14 +130,26 @@ impl Port {
         if let Some(bridge) = &config.settings.master {
             port.join(bridge)?;
         }
-        if existed {
-            info!("port {name}: taken over");
-        } else {
-            // It goes with its descriptor, and its settings go with it.
-            port.undo.clear();
-            info!("port {name}: created");
-        }
+        info!("port {name}: {}", if existed { "taken over" } else { "created" });
         Ok(port)
+    }
+
+    /// Applies changed settings to a device in use. What is no longer said is put back.
+    ///
+    /// # Errors
+    /// What could not be done; the device may have been changed in part.
+    pub fn adjust(&mut self, config: &PortConfig) -> Result<(), Fault> {
+        if let Some(mtu) = config.settings.mtu {
+            self.set_mtu(i32::from(mtu))?;
+        }
+        let bridge = config.settings.master.as_deref();
+        let joined = self.undo.iter().position(|undo| matches!(undo, Undo::Leave { .. }));
+        let left = joined.filter(|_| bridge != master_of(&self.name).as_deref());
+        if let Some(undo) = left.map(|at| self.undo.remove(at)) {
+            let fault = |e| Fault::new(format!("taking {} out of its bridge", self.name), e);
+            self.revert(&undo).map_err(fault)?;
+        }
+        bridge.map_or(Ok(()), |bridge| self.join(bridge))
     }
 
     /// The device's name.
@@ -211,7 +226,8 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        while let Some(undo) = self.undo.pop() {
+        // One that we created goes with its descriptor, and its settings go with it.
+        while let Some(undo) = self.undo.pop().filter(|_| self.existed) {
             if let Err(e) = self.revert(&undo) {
                 debug!("port {}: {undo:?}: {e}", self.name);
             }

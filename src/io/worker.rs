@@ -22,11 +22,11 @@ use crate::world::Instant;
 /// show, with many more nothing is gained.
 pub const BUDGET: usize = 64;
 
-/// An engine with its queues; queue `i` is `LinkId(i)`.
+/// An engine with its queues; queue `i` is `LinkId(i)`. A port that was taken away leaves a gap.
 #[derive(Debug)]
 pub struct Worker<Q> {
     engine: Engine,
-    lanes: Vec<Lane<Q>>,
+    lanes: Vec<Option<Lane<Q>>>,
     packet: Packet,
 }
 
@@ -53,43 +53,65 @@ impl<Q: Queue> Worker<Q> {
     /// A worker for `engine` with the queues of its ports and their names, in the order of their
     /// links. All are taken to be ready.
     pub fn new(engine: Engine, queues: Vec<(String, Q)>) -> Self {
-        let lane = |(link, (name, queue))| Lane {
-            link: LinkId(link),
-            name,
-            queue,
-            health: Health::Fine,
-            ready: true,
-        };
+        let lane = |(link, (name, queue))| Some(Lane::new(LinkId(link), name, queue));
         let lanes = (0..).zip(queues).map(lane).collect();
         Self { engine, lanes, packet: Packet::with_capacity(FRAME_MAX) }
     }
 
-    /// The queues, in the order of their links.
+    /// What runs.
+    pub const fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The queues.
     pub fn queues(&self) -> impl Iterator<Item = &Q> {
-        self.lanes.iter().map(|lane| &lane.queue)
+        self.lanes.iter().flatten().map(|lane| &lane.queue)
+    }
+
+    /// The queue of a port.
+    pub fn queue_mut(&mut self, name: &str) -> Option<&mut Q> {
+        let lane = self.lanes.iter_mut().flatten().find(|lane| lane.name == name)?;
+        Some(&mut lane.queue)
+    }
+
+    /// Takes the queue of a new port into use, under the link that the engine has given it.
+    pub fn adopt(&mut self, name: &str, queue: Q) -> Option<LinkId> {
+        let link = self.engine.link_named(name)?;
+        let at = usize::from(link.0);
+        self.lanes.resize_with(self.lanes.len().max(at + 1), || None);
+        self.lanes[at] = Some(Lane::new(link, name.to_owned(), queue));
+        Some(link)
+    }
+
+    /// Gives up the queue of a port that is no longer wanted.
+    pub fn release(&mut self, name: &str) {
+        for lane in &mut self.lanes {
+            lane.take_if(|lane| lane.name == name);
+        }
     }
 
     /// Frames have come for queue `link`.
     pub fn wake(&mut self, link: usize) {
-        if let Some(lane) = self.lanes.get_mut(link) {
+        if let Some(Some(lane)) = self.lanes.get_mut(link) {
             lane.ready = lane.health != Health::Lost;
         }
     }
 
     /// Whether a queue may still have frames, so that there is no need to wait.
     pub fn is_ready(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.ready)
+        self.lanes.iter().flatten().any(|lane| lane.ready)
     }
 
-    /// Whether no port is left.
+    /// Whether there were ports, and the devices of all are gone.
     pub fn is_lost(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.health == Health::Lost)
+        let mut lanes = self.lanes.iter().flatten().peekable();
+        lanes.peek().is_some() && lanes.all(|lane| lane.health == Health::Lost)
     }
 
     /// Handles one batch from each ready queue and does what is due.
     pub fn turn(&mut self, now: Instant) {
         for index in 0..self.lanes.len() {
-            if self.lanes[index].ready {
+            if self.lanes[index].as_ref().is_some_and(|lane| lane.ready) {
                 self.batch(index, now);
                 self.drain();
             }
@@ -126,7 +148,7 @@ impl<Q: Queue> Worker<Q> {
 
     fn batch(&mut self, index: usize, now: Instant) {
         for _ in 0..BUDGET {
-            let lane = &mut self.lanes[index];
+            let Some(lane) = &mut self.lanes[index] else { return };
             match lane.queue.recv(lane.link, &mut self.packet) {
                 Ok(true) => lane.recovered(),
                 Ok(false) => {
@@ -146,22 +168,28 @@ impl<Q: Queue> Worker<Q> {
         while let Some(mut packet) = self.engine.take() {
             send(&mut self.lanes, &mut self.engine, packet.link, &mut packet);
         }
-        for lane in &mut self.lanes {
+        for lane in self.lanes.iter_mut().flatten() {
             for _ in 0..lane.queue.flush() {
                 self.engine.refused(lane.link);
             }
         }
         for Conflict { addr, mac, link } in self.engine.take_conflicts() {
-            let port = self.lanes.get(usize::from(link.0)).map_or("?", |lane| lane.name.as_str());
+            let lane = self.lanes.get(usize::from(link.0)).and_then(Option::as_ref);
+            let port = lane.map_or("?", |lane| lane.name.as_str());
             warn!("port {port}: {mac} also claims our address {addr}; should it keep silent?");
         }
     }
 }
 
 /// Sends or counts; never waits.
-fn send<Q: Queue>(lanes: &mut [Lane<Q>], engine: &mut Engine, link: LinkId, packet: &mut Packet) {
+fn send<Q: Queue>(
+    lanes: &mut [Option<Lane<Q>>],
+    engine: &mut Engine,
+    link: LinkId,
+    packet: &mut Packet,
+) {
     let sent = match lanes.get_mut(usize::from(link.0)) {
-        Some(lane) if lane.health != Health::Lost => lane.queue.send(packet).is_ok(),
+        Some(Some(lane)) if lane.health != Health::Lost => lane.queue.send(packet).is_ok(),
         _ => false,
     };
     if !sent {
@@ -170,6 +198,10 @@ fn send<Q: Queue>(lanes: &mut [Lane<Q>], engine: &mut Engine, link: LinkId, pack
 }
 
 impl<Q> Lane<Q> {
+    const fn new(link: LinkId, name: String, queue: Q) -> Self {
+        Self { link, name, queue, health: Health::Fine, ready: true }
+    }
+
     fn recovered(&mut self) {
         if self.health == Health::Ailing {
             self.health = Health::Fine;
@@ -219,6 +251,10 @@ mod tests {
         Memory { waiting, sent: Vec::new() }
     }
 
+    fn lane(worker: &mut Worker<Memory>) -> &mut Lane<Memory> {
+        worker.lanes[0].as_mut().expect("there")
+    }
+
     fn left(worker: &Worker<Memory>) -> Vec<usize> {
         worker.queues().map(|queue| queue.waiting.len()).collect()
     }
@@ -238,7 +274,7 @@ mod tests {
     fn a_port_is_left_alone_until_it_is_woken() {
         let mut worker = worker(vec![frames(0)]);
         worker.turn(Instant::ZERO);
-        worker.lanes[0].queue.waiting.push_back(Ok(vec![0; 60]));
+        lane(&mut worker).queue.waiting.push_back(Ok(vec![0; 60]));
         worker.turn(Instant::ZERO);
         assert_eq!(left(&worker), [1]);
         worker.wake(0);
@@ -250,19 +286,19 @@ mod tests {
     #[test]
     fn an_error_of_reading_ends_the_turn_and_not_the_port() {
         let mut worker = worker(vec![frames(1)]);
-        worker.lanes[0].queue.waiting.push_front(Err(libc::EIO));
+        lane(&mut worker).queue.waiting.push_front(Err(libc::EIO));
         worker.turn(Instant::ZERO);
         assert!(!worker.is_ready() && !worker.is_lost());
         worker.wake(0);
         worker.turn(Instant::ZERO);
         assert_eq!(left(&worker), [0]);
-        assert_eq!(worker.lanes[0].health, Health::Fine);
+        assert_eq!(lane(&mut worker).health, Health::Fine);
     }
 
     #[test]
     fn a_port_whose_device_is_gone_is_never_read_again() {
         let mut worker = worker(vec![frames(1), frames(1)]);
-        worker.lanes[0].queue.waiting.push_front(Err(libc::EBADFD));
+        lane(&mut worker).queue.waiting.push_front(Err(libc::EBADFD));
         worker.turn(Instant::ZERO);
         worker.wake(0);
         assert!(!worker.is_ready() && !worker.is_lost());
@@ -275,6 +311,6 @@ mod tests {
         let mut packet = Packet::copy_of(LinkId(0), b"x");
         send(&mut worker.lanes, &mut worker.engine, LinkId(9), &mut packet);
         send(&mut worker.lanes, &mut worker.engine, LinkId(0), &mut packet);
-        assert_eq!(worker.lanes[0].queue.sent, [b"x"]);
+        assert_eq!(lane(&mut worker).queue.sent, [b"x"]);
     }
 }

@@ -46,6 +46,15 @@ impl Link {
         self.addresses.iter().any(|&(own, len)| route::contains(own, len, addr))
     }
 
+    /// Adds the link-local address that a TAP port with an IPv6 address has, if nobody gave one.
+    fn complete(&mut self) {
+        let v6 = self.addresses.iter().any(|(addr, _)| addr.is_ipv6());
+        let has_one = self.addresses.iter().any(|&(addr, _)| is_link_local(addr));
+        if self.tap && v6 && !has_one {
+            self.addresses.push((self.link_local().into(), 64));
+        }
+    }
+
     /// The link-local address that follows from the station address (RFC 4291 appendix A).
     fn link_local(&self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.mac.0;
@@ -75,6 +84,16 @@ pub enum RouteError {
     Gateway,
 }
 
+impl std::fmt::Display for RouteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchLink => "there is no such port",
+            Self::NoNextHop => "neither a port nor a gateway is named",
+            Self::Gateway => "the gateway is no neighbour",
+        })
+    }
+}
+
 /// What an address means to us.
 #[derive(Debug, Clone, Copy, Default)]
 struct Role {
@@ -89,7 +108,7 @@ struct Role {
 /// A host and router with its ports, addresses, routes and neighbours.
 #[derive(Debug)]
 pub struct Router {
-    links: Vec<Link>,
+    links: Vec<Option<Link>>,
     roles: Map<IpAddr, Role>,
     local: Table<()>,
     routes: Table<Target>,
@@ -99,34 +118,49 @@ pub struct Router {
 impl Router {
     /// A router with these ports; link `i` is `links[i]`. Its own addresses and the routes to its
     /// networks follow from them. A TAP port with an IPv6 address gets its link-local one as well.
-    pub fn new(mut links: Vec<Link>, mut rng: Rng) -> Self {
-        for link in &mut links {
-            let v6 = link.addresses.iter().any(|(addr, _)| addr.is_ipv6());
-            let has_one = link.addresses.iter().any(|&(addr, _)| is_link_local(addr));
-            if link.tap && v6 && !has_one {
-                link.addresses.push((link.link_local().into(), 64));
-            }
-        }
+    pub fn new(links: Vec<Link>, mut rng: Rng) -> Self {
         let mut router = Self {
             roles: Map::with_hasher(Keyed::new(&mut rng)),
             local: Table::new(&mut rng),
             routes: Table::new(&mut rng),
             neighbours: Neighbours::new(rng),
-            links,
+            links: Vec::new(),
         };
-        for (id, link) in (0..=u16::MAX).map(LinkId).zip(&router.links) {
-            for &(addr, len) in &link.addresses {
-                router.roles.entry(addr).or_default().own += 1;
+        router.rewire(links.into_iter().map(Some).collect());
+        router
+    }
+
+    /// Changes ports, or takes some away (`None`): link `i` is `links[i]`. Routes, local networks and
+    /// told neighbours are forgotten, to be told anew; what was learnt of neighbours stays where the
+    /// port stays.
+    pub fn rewire(&mut self, links: Vec<Option<Link>>) {
+        let same_wire = |old: &Option<Link>, new: Option<&Option<Link>>| match (old, new) {
+            (Some(old), Some(Some(new))) => old.name == new.name && old.tap == new.tap,
+            _ => false,
+        };
+        let stays: Vec<bool> =
+            self.links.iter().enumerate().map(|(i, old)| same_wire(old, links.get(i))).collect();
+        self.neighbours.keep(|link| stays.get(usize::from(link.0)).copied().unwrap_or(false));
+        self.links = links;
+        self.links.iter_mut().flatten().for_each(Link::complete);
+        self.local.clear();
+        self.routes.clear();
+        self.roles.retain(|_, role| {
+            *role = Role { virt: role.virt, ..Role::default() };
+            role.virt > 0
+        });
+        for (id, link) in (0..=u16::MAX).map(LinkId).zip(&self.links) {
+            for &(addr, len) in link.iter().flat_map(|link| &link.addresses) {
+                self.roles.entry(addr).or_default().own += 1;
                 if let Some(broadcast) = broadcast_of(addr, len) {
-                    router.roles.entry(broadcast).or_default().broadcast = true;
+                    self.roles.entry(broadcast).or_default().broadcast = true;
                 }
-                let known = router.routes.exact(addr, len).is_some();
+                let known = self.routes.exact(addr, len).is_some();
                 if !known && !is_link_local(addr) {
-                    router.routes.insert(addr, len, Target { link: id, gateway: None });
+                    self.routes.insert(addr, len, Target { link: id, gateway: None });
                 }
             }
         }
-        router
     }
 
     /// Adds a route; it takes the place of one for the same prefix. Without a port, the gateway's
@@ -250,7 +284,8 @@ impl Router {
         let global = |&&(own, _): &&(IpAddr, u8)| Family::of(own) == family && !is_link_local(own);
         let own = link.addresses.iter().filter(global).find(on_net);
         let own = own.or_else(|| link.addresses.iter().find(global));
-        let own = own.or_else(|| self.links.iter().flat_map(|l| &l.addresses).find(global));
+        let own =
+            own.or_else(|| self.links.iter().flatten().flat_map(|l| &l.addresses).find(global));
         let own = own.or_else(|| link.addresses.iter().find(|a| Family::of(a.0) == family));
         own.map(|&(own, _)| own)
     }
@@ -277,7 +312,7 @@ impl Router {
                 _ => Verdict::Punt(Why::TooLong { link: hop.link, next: hop.next, mtu: hop.mtu }),
             };
         }
-        let Some(link) = self.links.get(usize::from(hop.link.0)) else {
+        let Some(Some(link)) = self.links.get(usize::from(hop.link.0)) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
         if !link.tap {
@@ -294,12 +329,18 @@ impl Router {
 
     /// A port.
     pub fn link(&self, link: LinkId) -> Option<&Link> {
-        self.links.get(usize::from(link.0))
+        self.links.get(usize::from(link.0))?.as_ref()
     }
 
     /// All ports, in their order.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, &Link)> {
-        (0..=u16::MAX).map(LinkId).zip(&self.links)
+        let numbered = (0..=u16::MAX).map(LinkId).zip(&self.links);
+        numbered.filter_map(|(id, link)| Some((id, link.as_ref()?)))
+    }
+
+    /// The port of that name.
+    pub fn link_named(&self, name: &str) -> Option<LinkId> {
+        self.links().find(|(_, link)| link.name == name).map(|(id, _)| id)
     }
 
     /// Whether we answer on `link` to the question who has `addr`: it is ours, and a network of the

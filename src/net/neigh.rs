@@ -151,6 +151,17 @@ impl Neighbours {
         }
     }
 
+    /// Forgets the neighbours on links that do not stay, and every told one; what was learnt on
+    /// the other links is kept.
+    pub fn keep(&mut self, stays: impl Fn(LinkId) -> bool) {
+        let told = |entry: &Entry| matches!(entry.state, State::Permanent);
+        let goes = |(key, entry): (&Key, &Entry)| (told(entry) || !stays(key.0)).then_some(*key);
+        let gone: Vec<Key> = self.entries.iter().filter_map(goes).collect();
+        for (link, addr) in gone {
+            self.remove(link, addr);
+        }
+    }
+
     /// Takes back the operator's word.
     pub fn remove(&mut self, link: LinkId, addr: IpAddr) {
         if let Some(entry) = self.entries.remove(&(link, addr)) {

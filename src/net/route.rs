@@ -54,6 +54,12 @@ impl<T: Copy> Table<T> {
         }
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.v4.clear();
+        self.v6.clear();
+    }
+
     /// Forgets a prefix; gives what it led to.
     pub fn remove(&mut self, addr: IpAddr, len: u8) -> Option<T> {
         let len = len.min(Family::of(addr).bits());

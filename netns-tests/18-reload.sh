@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# 1,000 reloads that alternate two rules files while wrk loads the service: not one failed request,
+# and no established connection moved.
+#
+#   01-nat's topology. The second file has another scheduler, persistence, other weights (a
+#   server is drained) and one service more.
+#
+# COUNT=n for another number of reloads.
+
+LIMIT=${LIMIT:-150}
+. "$(dirname "$0")/lib.sh"
+needs curl wrk
+count=${COUNT:-1000}
+
+street_nat
+for i in 1 2 3; do serve "s$i" "web$i" 8080; done
+helper s1 tcp echo1 7777
+helper s2 tcp echo2 7777
+ports() {
+    sed -n '/^ip /p' "$ROOT/examples/nat.rules"
+    cat <<'RULES'
+-A -t 10.77.1.100:7 -s rr
+-a -t 10.77.1.100:7 -r 10.77.2.11:7777 -m
+-a -t 10.77.1.100:7 -r 10.77.2.12:7777 -m
+RULES
+}
+{
+    ports
+    cat <<'RULES'
+-A -t 10.77.1.100:80 -s rr
+-a -t 10.77.1.100:80 -r 10.77.2.11:8080 -m
+-a -t 10.77.1.100:80 -r 10.77.2.12:8080 -m
+-a -t 10.77.1.100:80 -r 10.77.2.13:8080 -m
+RULES
+} >"$WORK/one"
+{
+    ports
+    cat <<'RULES'
+sysctl -w net.ipv4.vs.expire_quiescent_template=1
+-A -t 10.77.1.100:80 -s wlc -p 60
+-a -t 10.77.1.100:80 -r 10.77.2.11:8080 -m -w 5
+-a -t 10.77.1.100:80 -r 10.77.2.12:8080 -m
+-a -t 10.77.1.100:80 -r 10.77.2.13:8080 -m -w 0
+-A -u 10.77.1.100:53 -s rr
+RULES
+} >"$WORK/two"
+
+# use FILE: puts it in place of the rules, whole, and asks for a reload; waits until it is done.
+reloads() { grep -c 'reload: done\|rules are the same\|nothing was changed' "$WORK/director.log"; }
+use() {
+    local before
+    before=$(reloads)
+    cp "$1" "$WORK/next" && mv "$WORK/next" "$WORK/rules"
+    kill -HUP "$DIRECTOR"
+    for _ in {1..500}; do
+        [ "$(reloads)" -gt "$before" ] && return
+        sleep 0.002
+    done
+    die "a reload takes longer than a second"
+}
+
+cp "$WORK/one" "$WORK/rules"
+balance "$WORK/rules"
+
+# An established connection, held open through everything.
+held=$WORK/held
+mkfifo "$held.in"
+on cl "$PYTHON" "$HERE/host.py" talk 10.77.1.100 7 <"$held.in" >"$held.out" 2>&1 &
+PIDS+=("$!")
+exec 7>"$held.in"
+echo before >&7
+until_true 3 grep -q before "$held.out" || die "the held connection does not answer: $(cat "$held.out")"
+
+on cl wrk -t 1 -c 8 -d 120s --timeout 5s http://10.77.1.100/ >"$WORK/wrk" 2>&1 &
+load=$!
+PIDS+=("$load")
+sleep 0.5
+started=$EPOCHREALTIME
+for ((i = 0; i < count / 2; i++)); do
+    use "$WORK/two"
+    use "$WORK/one"
+done
+awk -v a="$started" -v b="$EPOCHREALTIME" -v n="$count" \
+    'BEGIN { printf "       %d reloads in %.1f s\n", n, b - a }'
+same "reloads that were done" "$((count / 2 * 2))" "$(grep -c 'reload: done' "$WORK/director.log")"
+# wrk sums up when it is interrupted; all its requests until then count.
+pkill -INT -P "$load" wrk || kill -INT "$load"
+wait "$load"
+lacks "no failed request" 'Socket errors|Non-2xx' "$WORK/wrk"
+at_least "requests meanwhile" 100 "$(awk '/requests in/ { print $1 }' "$WORK/wrk")"
+
+echo after >&7
+until_true 3 grep -q after "$held.out" || failed "the held connection answers after all reloads"
+same "it was answered by one server only" 1 "$(grep -o 'echo[12]' "$held.out" | sort -u | wc -l)"
+exec 7>&-
+
+# The same rules again are no change; rules with a mistake change nothing and say where it is.
+use "$WORK/one"
+holds "the same rules are said to be the same" 'reload: the rules are the same' "$WORK/director.log"
+{ cat "$WORK/two"; echo '-A -t 10.77.1.100:81 -s wlcc'; } >"$WORK/bad"
+before=$(table)
+use "$WORK/bad"
+holds "a mistake is told with its place" 'rules:[0-9]+:[0-9]+: unknown scheduler' "$WORK/director.log"
+holds "and changes nothing" 'reload: nothing was changed' "$WORK/director.log"
+same "the table is as before" "$(awk '{ print $1, $2, $3, $4 }' <<<"$before")" \
+    "$(table | awk '{ print $1, $2, $3, $4 }')"
+
+# Ports, addresses and routes come and go with the file.
+{ cat "$WORK/one"; printf 'ip tuntap add dev tap-new mode tap\nip addr add 10.77.9.1/24 dev tap-new\n'; } >"$WORK/more"
+use "$WORK/more"
+expect "a new port is opened" on lb ip link show tap-new
+use "$WORK/one"
+refuse "and closed again" on lb ip link show tap-new
+same "the service still answers" web "$(get cl 1 http://10.77.1.100/ | tr -d '0-9\n')"
+DROPS="neighbour-failed"
+finish

@@ -1,0 +1,136 @@
+//! What must be done to one ground state to make it another.
+
+use std::collections::BTreeSet;
+
+use super::knob::{Knob, KNOBS};
+use super::{Command, Config, DestSpec, ServiceKey, Timeouts};
+
+impl Config {
+    /// The commands about services, sysctls and timeouts that make this state `new`. Servers that
+    /// stay keep their place; a new one comes last. Ports, addresses, routes, neighbours and marks are not
+    /// told by commands: see [`same_wiring`](Self::same_wiring).
+    pub fn commands_to(&self, new: &Self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for (knob, info) in KNOBS.iter().enumerate() {
+            let Some(place) = info.place else { continue };
+            let value = (place.get)(&new.knobs);
+            if value != (place.get)(&self.knobs) {
+                commands.push(Command::SetKnob { knob: Knob(knob), value });
+            }
+        }
+        if self.timeouts_s != new.timeouts_s {
+            let Timeouts { tcp, tcp_fin, udp } = new.timeouts_s;
+            commands.push(Command::SetTimeouts { tcp_s: tcp, tcp_fin_s: tcp_fin, udp_s: udp });
+        }
+        let gone = self.services.keys().filter(|key| !new.services.contains_key(key));
+        commands.extend(gone.map(|key| Command::DeleteService(*key)));
+        for (key, (spec, dests)) in &new.services {
+            match self.services.get(key) {
+                Some((old, old_dests)) => {
+                    if old != spec {
+                        commands.push(Command::EditService(spec.clone()));
+                    }
+                    dest_commands(key, old_dests, dests, &mut commands);
+                }
+                None => {
+                    commands.push(Command::AddService(spec.clone()));
+                    dest_commands(key, &[], dests, &mut commands);
+                }
+            }
+        }
+        commands
+    }
+
+    /// Whether ports, addresses, routes, told neighbours and the rules that give marks are the same.
+    pub fn same_wiring(&self, other: &Self) -> bool {
+        (&self.ports, &self.routes, &self.neighbours, &self.marks)
+            == (&other.ports, &other.routes, &other.neighbours, &other.marks)
+    }
+
+    /// The difference for people: lines of the rules file that go (`- `) and that come (`+ `).
+    pub fn difference(&self, new: &Self) -> Vec<String> {
+        let (old, new) = (self.to_string(), new.to_string());
+        let only = |a: &str, b: &str, sign: &str| -> Vec<String> {
+            let known: BTreeSet<&str> = b.lines().collect();
+            let fresh = a.lines().filter(|line| !known.contains(line));
+            fresh.map(|line| format!("{sign} {line}")).collect()
+        };
+        let mut lines = only(&old, &new, "-");
+        lines.extend(only(&new, &old, "+"));
+        lines
+    }
+}
+
+fn dest_commands(
+    key: &ServiceKey,
+    old: &[DestSpec],
+    new: &[DestSpec],
+    commands: &mut Vec<Command>,
+) {
+    let named = |list: &[DestSpec], wanted: &DestSpec| {
+        list.iter().find(|dest| dest.dest == wanted.dest).cloned()
+    };
+    for dest in old.iter().filter(|&dest| named(new, dest).is_none()) {
+        commands.push(Command::DeleteDest(*key, dest.dest));
+    }
+    for dest in new {
+        match named(old, dest) {
+            None => commands.push(Command::AddDest(*key, dest.clone())),
+            Some(was) if was != *dest => commands.push(Command::EditDest(*key, dest.clone())),
+            Some(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::load;
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        load("r", text).unwrap_or_else(|all| panic!("{}", all[0]))
+    }
+
+    const OLD: &str = "net.ipv4.vs.expire_nodest_conn = 1\n\
+        -A -t 10.0.0.1:80 -s rr\n\
+        -a -t 10.0.0.1:80 -r 10.1.0.1:80 -m\n\
+        -a -t 10.0.0.1:80 -r 10.1.0.2:80 -m\n\
+        -A -u 10.0.0.1:53\n";
+
+    const NEW: &str = "--set 100 0 0\n\
+        -A -t 10.0.0.1:80 -s wrr\n\
+        -a -t 10.0.0.1:80 -r 10.1.0.2:80 -m -w 5\n\
+        -a -t 10.0.0.1:80 -r 10.1.0.3:80 -m\n\
+        -A -t [fd00::1]:80\n";
+
+    /// With the servers of each service sorted: those that stay keep their place.
+    fn in_order(mut config: Config) -> Config {
+        for (_, dests) in config.services.values_mut() {
+            dests.sort_by_key(|dest| dest.dest);
+        }
+        config
+    }
+
+    #[test]
+    fn the_commands_lead_from_one_state_to_the_other_and_back() {
+        for (from, to) in [(OLD, NEW), (NEW, OLD), (OLD, ""), ("", NEW)] {
+            let (mut state, goal) = (config(from), config(to));
+            for command in state.commands_to(&goal) {
+                state.apply(&command).expect("the commands of a difference can be done");
+            }
+            assert_eq!(in_order(state), in_order(goal));
+        }
+    }
+
+    #[test]
+    fn equal_states_differ_by_nothing() {
+        assert_eq!(config(OLD).commands_to(&config(OLD)), []);
+        assert_eq!(config(OLD).difference(&config(OLD)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_difference_is_told_in_lines_of_the_rules_file() {
+        let told = config("-A -t 10.0.0.1:80 -s rr\n").difference(&config("-A -t 10.0.0.1:80\n"));
+        assert_eq!(told, ["- -A -t 10.0.0.1:80 -s rr", "+ -A -t 10.0.0.1:80 -s wlc"]);
+    }
+}
