@@ -55,6 +55,8 @@ ipvsadm -C
 -a -t10.0.0.100:80 -r 10.0.0.2 -m -w0 -x 9 -y=3
 -a -t 10.0.0.100:80 -r 10.0.0.3:80
 -a -t 10.0.0.100:80 -r [fd00::3]:80 -i --tun-type ipip
+-a -t 10.0.0.100:80 -r 10.0.0.4 -i --tun-type gre --tun-csum
+-a -t 10.0.0.100:80 -r 10.0.0.5 -i --tun-type gue --tun-port 6080 --tun-remcsum
 -e -t 10.0.0.100:80 -r 10.0.0.3 -g --weight=7
 ipvsadm --add-service --udp-service [fd00::64]:53 --ops -b flag-1,flag-3 -s none
 -A -f 1 -6 -p -M 64
@@ -142,7 +144,7 @@ fn everything_can_be_said_in_the_usual_manners() {
     let services: Vec<_> = config.services.values().collect();
     let (web, servers) = services[0];
     assert_eq!((web.persistent_s, web.netmask), (Some(300), 0xffff_ff00));
-    assert_eq!(servers.len(), 3);
+    assert_eq!(servers.len(), 5);
     assert_eq!((servers[0].weight, servers[0].upper, servers[0].lower), (0, 9, 3));
     assert_eq!((servers[1].weight, servers[1].method), (7, Method::Route));
     let (dns, _) = services[1];
@@ -229,7 +231,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-a -t 10.0.0.100:80 -r web1:80", 24, &["illegal real server", "names are not looked up"]),
     ("-a -t 10.0.0.100:80 -r fd00::2", 24, &["by tunnel only", "`-i`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 --tun-type ipip", 33, &["without `-i`"]),
-    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-type gue", 47, &["`gue` is known but not built"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-type gue", 36, &["`gue` needs `--tun-port`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-csum", 36, &["takes no `--tun-csum`"]),
     ("--set 1 2", 1, &["three timeouts"]),
     ("--set 1 2 x", 11, &["illegal timeout `x`"]),

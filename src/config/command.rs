@@ -12,12 +12,8 @@ use super::{host, ipvs, marks, Command};
 
 /// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
 /// one takes its row away.
-pub const NOT_BUILT: &[(&str, &str)] = &[
-    ("tunnel type", "gue"),
-    ("tunnel type", "gre"),
-    ("persistence engine", "sip"),
-    ("option", "--sctp-service"),
-];
+pub const NOT_BUILT: &[(&str, &str)] =
+    &[("persistence engine", "sip"), ("option", "--sctp-service")];
 
 /// A command, and where the words are that a refusal may be about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +69,6 @@ pub(super) fn built(what: &'static str, name: &str, at: &Span) -> Result<(), Fau
     let fault = Fault::new(at.clone(), Mistake::NotBuilt { what, name: name.to_owned() });
     Err(match what {
         "scheduler" => fault.expecting(format!("built in: {}", scheduler_names().join(" "))),
-        "tunnel type" => fault.expecting("built in: ipip"),
         _ => fault,
     })
 }

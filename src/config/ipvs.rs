@@ -491,7 +491,6 @@ fn limited(value: &str, at: &Span, mistake: fn(String) -> Mistake) -> Result<u32
 
 fn tunnel_kind(value: &str, at: &Span) -> Result<&'static str, Fault> {
     const KINDS: &[&str] = &["ipip", "gue", "gre"];
-    built("tunnel type", value, at)?;
     KINDS.iter().find(|&&kind| kind == value).copied().ok_or_else(|| {
         Fault::new(at.clone(), Mistake::TunnelType(value.to_owned()))
             .expecting(advice("`ipip`", value, KINDS))

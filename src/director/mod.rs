@@ -11,11 +11,13 @@
 mod admit;
 pub mod forward;
 pub mod mark;
+mod pmtu;
 mod related;
 pub mod service;
 mod slots;
 pub mod stats;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub use forward::Binding;
@@ -28,6 +30,7 @@ use crate::packet::l4::TcpFlags;
 use crate::packet::{icmp, proto, DropReason, Endpoint, Flow, Headers, Packet};
 use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
+use pmtu::PathMtus;
 use stats::Stats;
 
 /// How often removed destinations are looked through.
@@ -42,10 +45,35 @@ pub enum Decision {
     Pass,
     /// It goes to a real server.
     Carry(Binding),
+    /// It quotes a tunnel's packet of ours, and is done with: the sender of the packet inside, which
+    /// begins at byte `at`, is to be told.
+    Relay {
+        /// Where the quoted inner packet begins.
+        at: u16,
+        /// What its sender is told.
+        told: Told,
+    },
+    /// It is gone, understood.
+    Learnt,
     /// Its sender is told that it cannot be, and it is gone.
     Refuse(icmp::Error, DropReason),
     /// It is gone.
     Drop(DropReason),
+}
+
+/// What a client is told that a router has said about the tunnel to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// This.
+    Error(icmp::Error),
+    /// That packets are too long for the path to `server`, which carries `mtu` bytes; `None` is as
+    /// many as its link.
+    TooBig {
+        /// The server.
+        server: IpAddr,
+        /// What its path carries.
+        mtu: Option<u16>,
+    },
 }
 
 /// Services, connections and what was counted.
@@ -57,6 +85,7 @@ pub struct Director {
     /// The operator's knobs; the packet path reads them.
     pub knobs: Knobs,
     total: Stats,
+    path_mtus: PathMtus,
     trash_due: Instant,
     collect_due: Instant,
 }
@@ -70,6 +99,7 @@ impl Director {
             timeouts: Timeouts::default(),
             knobs: Knobs::default(),
             total: Stats::default(),
+            path_mtus: PathMtus::new(&mut rng),
             trash_due: Instant::ZERO,
             collect_due: Instant::ZERO.after(COLLECT_EVERY),
         }
@@ -79,6 +109,9 @@ impl Director {
     pub fn request(&mut self, now: Instant, packet: &Packet, headers: &Headers) -> Decision {
         if !self.services.has_family(headers.family) {
             return Decision::Pass;
+        }
+        if let Some(decision) = self.about_tunnel(now, packet.bytes(), headers) {
+            return decision;
         }
         if let Some(quote) = related::quote(packet.bytes(), headers) {
             return self.related_request(packet.bytes(), headers, &quote);
@@ -101,12 +134,21 @@ impl Director {
         };
         self.count_in(id, headers.len);
         self.touch(now, id, Direction::Input, flags);
-        let conn = self.table.get(id);
-        let binding = Binding::of(conn);
-        if conn.flags.has(Flags::ONE_PACKET) {
+        let binding = self.binding(id);
+        if self.table.get(id).flags.has(Flags::ONE_PACKET) {
             self.end(now, id);
         }
         Decision::Carry(binding)
+    }
+
+    /// Bytes of an IP packet that the path to `server` carries, over a link of `mtu` bytes.
+    pub fn path_mtu(&self, now: Instant, server: IpAddr, mtu: u16) -> u16 {
+        self.path_mtus.of(now, server, mtu)
+    }
+
+    fn binding(&self, id: ConnId) -> Binding {
+        let conn = self.table.get(id);
+        Binding::of(conn, self.services.dest(conn.dest_id).spec.tunnel)
     }
 
     /// Whether a fragment that travels through us is to be put together first, because it may be a

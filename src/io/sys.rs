@@ -11,6 +11,7 @@
 use std::ffi::{c_char, c_int, c_short};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -181,6 +182,34 @@ pub fn raw_socket(family: Family, protocol: u8) -> io::Result<File> {
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     enlarge_buffer(&file);
     Ok(file)
+}
+
+/// Opens a socket that receives the datagrams to a UDP port of this host, over IPv6 and IPv4 (only
+/// IPv4 if the kernel lacks IPv6), without blocking. Datagrams over IPv6 need no checksum (RFC 6935).
+///
+/// # Errors
+/// `EADDRINUSE`, `EACCES` for a low port without the right to it.
+pub fn udp_socket(port: u16) -> io::Result<File> {
+    let socket = match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?
+        }
+        bound => bound?,
+    };
+    socket.set_nonblocking(true)?;
+    let file = File::from(OwnedFd::from(socket));
+    set_int(&file, libc::IPPROTO_UDP, libc::UDP_NO_CHECK6_RX, 1);
+    enlarge_buffer(&file);
+    Ok(file)
+}
+
+/// Sets an option of a socket; a kernel that does not know it keeps its way.
+fn set_int(socket: &File, level: c_int, option: c_int, value: c_int) {
+    let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
+    // SAFETY: the pointer is to `value`, which is `len` bytes long and lives until the call returns.
+    unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&value).cast(), len);
+    }
 }
 
 /// Asks for a larger receive buffer; without the right to it, the default remains.
