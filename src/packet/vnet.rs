@@ -422,7 +422,7 @@ mod tests {
             let inner = Headers::quoted(packet.bytes()).unwrap();
             let outer = Outer { src, dst, kind, copy_dont_fragment: true, id: 7, flow_hash: 1 };
             tunnel::encapsulate(&mut packet, &inner, &outer).unwrap();
-            let before = tunnel::overhead(super::super::Family::of(src), kind);
+            let before = tunnel::overhead(Family::of(src), kind);
             assert_eq!(longest_piece(&packet), usize::from(before) + 40 + 1400);
             packet.push(14).unwrap().fill(0xee);
             let all = pieces(&packet, 14);
