@@ -117,11 +117,12 @@ impl Director {
             return Decision::Drop(DropReason::TransportShort);
         };
         let flags = tcp_flags(headers, packet.bytes());
-        let known = match self.known(now, &flow, flags) {
+        let first = flags.unwrap_or_default();
+        let known = match self.known(now, &flow, first) {
             Ok(known) => known,
             Err(reason) => return Decision::Drop(reason),
         };
-        let id = match known.map_or_else(|| self.admit(now, packet, headers, &flow, flags), Ok) {
+        let id = match known.map_or_else(|| self.admit(now, packet, headers, &flow, first), Ok) {
             Ok(id) => id,
             Err(decision) => return decision,
         };
@@ -171,7 +172,7 @@ impl Director {
         let Some(flow) = headers.flow(packet.bytes()) else { return Ok(()) };
         let flags = tcp_flags(headers, packet.bytes());
         let Some(id) = self.table.find_reply(&flow) else {
-            return self.stray_reply(&flow, flags);
+            return self.stray_reply(&flow, flags.unwrap_or_default());
         };
         let conn = self.table.get(id);
         if conn.forward == Forward::Masq {
@@ -241,8 +242,9 @@ impl Director {
     }
 
     /// Steps the state machine, moves the connection between active and inactive, restarts its
-    /// timer.
-    fn touch(&mut self, now: Instant, id: ConnId, from: Direction, flags: TcpFlags) {
+    /// timer. A header that is cut short (`None`) is no event.
+    fn touch(&mut self, now: Instant, id: ConnId, from: Direction, flags: Option<TcpFlags>) {
+        let Some(flags) = flags else { return self.table.restart(now, id) };
         let conn = self.table.get_mut(id);
         let mut direction = from;
         if conn.flags.has(Flags::NO_OUTPUT) {
@@ -325,6 +327,25 @@ impl Director {
         self.services.idle(now, conn.dest_id);
     }
 
+    /// `expire_nodest_conn`: connections of destinations that were removed end at once, and so do
+    /// their templates when no connection is left and none was ever established.
+    fn sweep(&mut self, now: Instant) {
+        if !self.knobs.expire_nodest_conn {
+            return;
+        }
+        for templates in [false, true] {
+            let services = &self.services;
+            let gone = |conn: &Conn| {
+                !services.dest(conn.dest_id).available
+                    && conn.controls() == 0
+                    && conn.flags.has(Flags::TEMPLATE) == templates
+                    && conn.state != State::Assured
+            };
+            let ids: Vec<ConnId> = self.table.ids_of(gone).collect();
+            ids.into_iter().for_each(|id| self.end(now, id));
+        }
+    }
+
     /// Takes a connection out of the table.
     fn end(&mut self, now: Instant, id: ConnId) {
         let conn = self.table.remove(id);
@@ -371,7 +392,9 @@ impl Director {
     /// # Errors
     /// [`Refusal::NoSuchService`].
     pub fn remove_service(&mut self, now: Instant, key: &ServiceKey) -> Result<(), Refusal> {
-        self.services.remove(now, key)
+        self.services.remove(now, key)?;
+        self.sweep(now);
+        Ok(())
     }
 
     /// `-a`.
@@ -400,7 +423,9 @@ impl Director {
         key: &ServiceKey,
         dest: Endpoint,
     ) -> Result<(), Refusal> {
-        self.services.remove_dest(now, key, dest)
+        self.services.remove_dest(now, key, dest)?;
+        self.sweep(now);
+        Ok(())
     }
 
     /// `--set`: seconds, 0 keeps the present value.
@@ -424,9 +449,10 @@ impl Director {
     }
 }
 
-fn tcp_flags(headers: &Headers, bytes: &[u8]) -> TcpFlags {
+/// The flags of a TCP segment, `None` if its header is cut short; no flag for other protocols.
+fn tcp_flags(headers: &Headers, bytes: &[u8]) -> Option<TcpFlags> {
     match headers.proto {
         proto::TCP => TcpFlags::of(headers.payload(bytes)),
-        _ => TcpFlags::default(),
+        _ => Some(TcpFlags::default()),
     }
 }

@@ -11,9 +11,9 @@ pub struct TcpFlags(pub u8);
 impl TcpFlags {
     const LETTERS: &'static str = "FSRPAUEC";
 
-    /// The flags of a TCP header; none if it is cut short before them.
-    pub fn of(segment: &[u8]) -> Self {
-        Self(segment.get(13).copied().unwrap_or(0))
+    /// The flags of a TCP header, `None` if it is cut short.
+    pub fn of(segment: &[u8]) -> Option<Self> {
+        (segment.len() >= header_min(proto::TCP)).then(|| Self(segment[13]))
     }
 
     /// The flags of these letters, as tcpdump and tests write them: `SA`, `FA`, `R`.

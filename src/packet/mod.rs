@@ -360,6 +360,8 @@ drop_reasons! {
     NoRoute = "no-route",
     /// TTL or hop limit used up.
     TtlExceeded = "ttl-exceeded",
+    /// A real server in 127.0.0.0/8 or ::1 for a packet that came in from outside.
+    LoopbackServer = "loopback-server",
     /// Longer than the MTU and not to be fragmented.
     TooBig = "too-big",
     /// No room in front of the packet for the tunnel's header.
