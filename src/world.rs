@@ -126,6 +126,8 @@ pub struct Knobs {
     pub nat_icmp_send: bool,
     /// Copy the inner "don't fragment" to the outer header and refuse what does not fit.
     pub pmtu_disc: bool,
+    /// An SCTP association may begin with any chunk but ABORT.
+    pub sloppy_sctp: bool,
     /// A TCP connection may begin with any packet but RST.
     pub sloppy_tcp: bool,
 }
@@ -140,6 +142,7 @@ impl Default for Knobs {
             expire_quiescent_template: false,
             nat_icmp_send: false,
             pmtu_disc: true,
+            sloppy_sctp: false,
             sloppy_tcp: false,
         }
     }

@@ -24,7 +24,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("scheduler", "mh"),
     ("scheduler", "twos"),
     ("persistence engine", "sip"),
-    ("option", "--sctp-service"),
 ];
 
 /// A command, and where the words are that a refusal may be about.

@@ -87,7 +87,8 @@ pub const KNOBS: &[KnobInfo] = &[
     switch("net.ipv4.vs.ignore_tunneled", 0, "leave packets alone that come out of a tunnel"),
     switch("net.ipv4.vs.sloppy_tcp", 0, "a TCP connection may begin in its middle")
         .at(|k| k.sloppy_tcp.into(), |k, v| k.sloppy_tcp = v != 0),
-    switch("net.ipv4.vs.sloppy_sctp", 0, "an SCTP association may begin in its middle"),
+    switch("net.ipv4.vs.sloppy_sctp", 0, "an SCTP association may begin in its middle")
+        .at(|k| k.sloppy_sctp.into(), |k, v| k.sloppy_sctp = v != 0),
     switch("net.ipv4.vs.backup_only", 0, "do not balance while the backup daemon runs"),
     switch("net.ipv4.vs.run_estimation", 1, "count rates"),
     switch("net.ipv4.vs.sync_version", 1, "version of the sync messages that are sent"),

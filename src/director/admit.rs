@@ -10,7 +10,7 @@ use super::service::{Dest, DestId, ServiceId, FTP, FTP_DATA};
 use super::{Decision, Director};
 use crate::config::{Method, ServiceKey, ServiceSpec};
 use crate::conn::{Conn, ConnId, Flags, Forward};
-use crate::packet::l4::{self, TcpFlags};
+use crate::packet::l4::{self, Event};
 use crate::packet::{icmp, proto, DropReason, Endpoint, Family, Flow, Headers, Packet};
 use crate::world::Instant;
 
@@ -28,13 +28,19 @@ impl Director {
         packet: &Packet,
         headers: &Headers,
         flow: &Flow,
-        flags: TcpFlags,
+        event: Option<Event>,
     ) -> Result<ConnId, Decision> {
-        if headers.payload(packet.bytes()).len() < l4::header_min(flow.proto) {
-            return Err(Decision::Drop(DropReason::TransportShort));
+        if headers.proto != flow.proto {
+            return Err(Decision::Pass);
         }
-        let may_open = flags.syn() || self.knobs.sloppy_tcp;
-        if flow.proto == proto::TCP && (flags.rst() || !may_open) {
+        let whole = headers.payload(packet.bytes()).len() >= l4::header_min(flow.proto);
+        let event = event.filter(|_| whole).ok_or(Decision::Drop(DropReason::TransportShort))?;
+        let may_open = match event {
+            Event::Tcp(_) => self.knobs.sloppy_tcp,
+            Event::Sctp(_) => self.knobs.sloppy_sctp,
+            Event::Datagram => true,
+        };
+        if event.resets() || !(event.opens() || may_open) {
             return Err(Decision::Pass);
         }
         let service = self.services.lookup(packet.mark, flow.proto, flow.dst);

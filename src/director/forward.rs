@@ -90,7 +90,9 @@ fn translate_request(
     let delta = Delta::default().address(headers.dst, binding.dest.addr);
     let after = Headers { dst: binding.dest.addr, ..*headers };
     let bytes = packet.bytes_mut();
-    l4::translate(bytes, &after, 2, binding.dest.port, delta)?;
+    if l4::has_ports(headers.proto) {
+        l4::translate(bytes, &after, 2, binding.dest.port, delta)?;
+    }
     ip::set_address(bytes, Which::Destination, binding.dest.addr);
     Ok(())
 }
@@ -104,7 +106,9 @@ pub(super) fn translate_reply(
     let delta = Delta::default().address(headers.src, virt.addr);
     let after = Headers { src: virt.addr, ..*headers };
     let bytes = packet.bytes_mut();
-    l4::translate(bytes, &after, 0, virt.port, delta)?;
+    if l4::has_ports(headers.proto) {
+        l4::translate(bytes, &after, 0, virt.port, delta)?;
+    }
     ip::set_address(bytes, Which::Source, virt.addr);
     Ok(())
 }
