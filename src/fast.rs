@@ -162,9 +162,12 @@ impl Fast {
         };
         let may_cut = !headers.dont_fragment
             || (tunnelled && headers.family == Family::V4 && !self.director.knobs.pmtu_disc);
-        // What came in fragments that fit may leave in fragments, also in IPv6.
-        let longest = headers.len.min(largest);
-        if longest <= room || may_cut || binding.quotes_at.is_some() {
+        // An IPv6 packet that came in fragments leaves in such, and they must fit.
+        let len = match headers.family {
+            Family::V6 => headers.len.min(largest),
+            Family::V4 => headers.len,
+        };
+        if len <= room || may_cut || binding.quotes_at.is_some() {
             return Ok(());
         }
         Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))

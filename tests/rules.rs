@@ -214,7 +214,11 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-A -f 0", 7, &["illegal firewall mark `0`"]),
     ("-A -6 -f 1", 4, &["`-6` is used before `-f`"]),
     ("-A -u 10.0.0.1:80 -s wcl", 22, &["unknown scheduler `wcl`", "did you mean `wlc`?"]),
-    ("-A -u 10.0.0.1:80 -s sh", 22, &["scheduler `sh` is known but not built", "rr wrr lc wlc"]),
+    (
+        "-A -u 10.0.0.1:80 -s shh",
+        22,
+        &["unknown scheduler `shh`", "rr wrr lc wlc lblc lblcr dh sh"],
+    ),
     ("-A -u 10.0.0.1:80 --pe sip", 24, &["`sip` is known but not built"]),
     ("-A -u 10.0.0.1:80 -p 2678401", 22, &["illegal timeout", "1 to 2678400"]),
     ("-A -u 10.0.0.1:80 -p0", 21, &["illegal timeout `0`"]),
@@ -320,7 +324,7 @@ fn a_mistake_in_each_position_is_shown_where_it_is_and_says_what_would_be_right(
 fn a_complaint_is_printed_with_its_line_a_caret_and_advice() {
     let printed = complaints("\n  -A -t 10.0.0.1:80 -s wcl # here\n")[0].to_string();
     let wanted = "r:2:24: unknown scheduler `wcl`\n  -A -t 10.0.0.1:80 -s wcl # here\n\
-        \u{20}                      ^~~\nexpected one of rr wrr lc wlc; did you mean `wlc`?";
+        \u{20}                      ^~~\nexpected one of rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos; did you mean `wlc`?";
     assert_eq!(printed, wanted);
 }
 

@@ -12,6 +12,7 @@ use crate::config::{Method, ServiceKey, ServiceSpec};
 use crate::conn::{Conn, ConnId, Flags, Forward};
 use crate::packet::l4::{self, Event};
 use crate::packet::{icmp, proto, DropReason, Endpoint, Family, Flow, Headers, Packet};
+use crate::sched::Expiration;
 use crate::world::Instant;
 
 /// The port of a template that must not be found any more but lives on for its connections.
@@ -53,7 +54,7 @@ impl Director {
             return self.admit_persistent(now, service, flow);
         }
         let other_port = port_of(spec).is_some_and(|port| port != flow.dst.port);
-        let picked = if other_port { None } else { self.services.pick(service) };
+        let picked = if other_port { None } else { self.pick(now, service, flow) };
         let Some(dest_id) = picked else { return Err(self.nobody(service, flow)) };
         let port = match self.services.dest(dest_id).spec.dest.port {
             0 => flow.dst.port,
@@ -140,7 +141,7 @@ impl Director {
         flow: &Flow,
         key: &TemplateKey,
     ) -> Result<ConnId, Decision> {
-        let Some(dest_id) = self.services.pick(service) else {
+        let Some(dest_id) = self.pick(now, service, flow) else {
             return Err(self.nobody(service, flow));
         };
         let dest = self.services.dest(dest_id);
@@ -152,6 +153,10 @@ impl Director {
         conn.flags.set(Flags::TEMPLATE);
         conn.timeout_s = self.services.service(service).spec.persistent_s.unwrap_or_default();
         self.enter(now, conn)
+    }
+
+    fn pick(&mut self, now: Instant, service: ServiceId, flow: &Flow) -> Option<DestId> {
+        self.services.pick(now, service, flow, Expiration::default())
     }
 
     /// What becomes of a first packet for which no destination can be had.

@@ -14,6 +14,7 @@ pub mod mark;
 mod pmtu;
 mod related;
 pub mod service;
+mod slots;
 pub mod stats;
 
 use std::net::IpAddr;
@@ -27,12 +28,15 @@ use crate::conn::state::{self, SctpState, TcpState, Timeouts};
 use crate::conn::{Conn, ConnId, Direction, Flags, Forward, State, Table};
 use crate::packet::l4::Event;
 use crate::packet::{icmp, proto, DropReason, Endpoint, Flow, Headers, Packet};
+use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
 use pmtu::PathMtus;
 use stats::Stats;
 
 /// How often removed destinations are looked through.
 const TRASH_EVERY: Duration = Duration::from_secs(60);
+/// How often schedulers forget what nobody has asked for.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
 
 /// What is to be done with a packet that was sent to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,7 @@ pub struct Director {
     total: Stats,
     path_mtus: PathMtus,
     trash_due: Instant,
+    collect_due: Instant,
 }
 
 impl Director {
@@ -96,6 +101,7 @@ impl Director {
             total: Stats::default(),
             path_mtus: PathMtus::new(&mut rng),
             trash_due: Instant::ZERO,
+            collect_due: Instant::ZERO.after(COLLECT_EVERY),
         }
     }
 
@@ -371,6 +377,10 @@ impl Director {
             self.services.empty_trash(now);
             self.trash_due = now.after(TRASH_EVERY);
         }
+        if now >= self.collect_due && self.services.collects() {
+            self.services.collect(now, Expiration::default());
+            self.collect_due = now.after(COLLECT_EVERY);
+        }
         for _ in 0..budget {
             let Some(conn) = self.table.expire(now) else { return false };
             self.unbind(now, &conn);
@@ -381,7 +391,8 @@ impl Director {
     /// When [`expire`](Self::expire) may have something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let trash = self.services.has_trash().then_some(self.trash_due);
-        [self.table.deadline(), trash].into_iter().flatten().min()
+        let collect = self.services.collects().then_some(self.collect_due);
+        [self.table.deadline(), trash, collect].into_iter().flatten().min()
     }
 
     /// `-A`.
