@@ -288,7 +288,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("sysctl -w net.ipv4.ip_forwrad=1", 11, &["unknown sysctl", "`net.ipv4.ip_forward`?"]),
     ("net.ipv4.vs.sloppy_tcp = 2", 26, &["illegal value `2`", "expected 0 to 1"]),
     ("net.ipv4.vs.sloppy_tcp", 1, &["missing argument", "NAME = VALUE"]),
-    ("net.ipv4.vs.drop_entry = 1", 26, &["known, not honoured in this version"]),
+    ("net.ipv4.vs.sync_retries = 1", 28, &["known, not honoured in this version"]),
     ("sysctl -p", 8, &["unknown option `-p`"]),
     // Letters.
     ("–C", 1, &["this is an en dash (U+2013); write `-C`"]),

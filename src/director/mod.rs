@@ -9,6 +9,7 @@
 //! its family a packet is not looked at, even if its connection is still known.
 
 mod admit;
+mod defence;
 pub mod forward;
 pub mod mark;
 mod pmtu;
@@ -30,6 +31,7 @@ use crate::packet::l4::Event;
 use crate::packet::{icmp, proto, DropReason, Endpoint, Flow, Headers, Packet};
 use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
+use defence::Defence;
 use pmtu::PathMtus;
 use stats::Stats;
 
@@ -86,6 +88,7 @@ pub struct Director {
     pub knobs: Knobs,
     total: Stats,
     path_mtus: PathMtus,
+    defence: Defence,
     trash_due: Instant,
     collect_due: Instant,
 }
@@ -100,6 +103,7 @@ impl Director {
             knobs: Knobs::default(),
             total: Stats::default(),
             path_mtus: PathMtus::new(&mut rng),
+            defence: Defence::new(rng.fork(1)),
             trash_due: Instant::ZERO,
             collect_due: Instant::ZERO.after(COLLECT_EVERY),
         }
@@ -114,7 +118,7 @@ impl Director {
             return decision;
         }
         if let Some(quote) = related::quote(packet.bytes(), headers) {
-            return self.related_request(packet.bytes(), headers, &quote);
+            return self.related_request(now, packet, headers, &quote);
         }
         if !is_known(headers.proto) {
             return Decision::Pass;
@@ -261,6 +265,7 @@ impl Director {
     /// Steps the state machine, moves the connection between active and inactive, restarts its
     /// timer. A header that is cut short (`None`) is no event.
     fn touch(&mut self, now: Instant, id: ConnId, from: Direction, event: Option<Event>) {
+        let secure = self.defence.secures_tcp(&self.knobs);
         let Some(event) = event else { return self.table.restart(now, id) };
         let conn = self.table.get_mut(id);
         let mut direction = from;
@@ -270,7 +275,7 @@ impl Director {
                 Direction::Input | Direction::InputOnly => direction = Direction::InputOnly,
             }
         }
-        let next = state::next(conn.state, direction, event, false);
+        let next = state::next(conn.state, direction, event, secure);
         let assures = match next {
             State::Tcp(TcpState::Established) | State::Sctp(SctpState::Established) => {
                 conn.state != next
@@ -373,12 +378,13 @@ impl Director {
 
     /// Forgets at most `budget` connections whose time is up; true if more may be due.
     pub fn expire(&mut self, now: Instant, budget: usize) -> bool {
+        self.defend(now);
         if now >= self.trash_due && self.services.has_trash() {
             self.services.empty_trash(now);
             self.trash_due = now.after(TRASH_EVERY);
         }
         if now >= self.collect_due && self.services.collects() {
-            self.services.collect(now, Expiration::default());
+            self.services.collect(now, self.expiration());
             self.collect_due = now.after(COLLECT_EVERY);
         }
         for _ in 0..budget {
@@ -388,11 +394,21 @@ impl Director {
         true
     }
 
+    /// For how long lblc and lblcr remember.
+    fn expiration(&self) -> Expiration {
+        let seconds = |count: u32| Duration::from_secs(count.into());
+        Expiration {
+            lblc: seconds(self.knobs.lblc_expiration_s),
+            lblcr: seconds(self.knobs.lblcr_expiration_s),
+        }
+    }
+
     /// When [`expire`](Self::expire) may have something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let trash = self.services.has_trash().then_some(self.trash_due);
         let collect = self.services.collects().then_some(self.collect_due);
-        [self.table.deadline(), trash, collect].into_iter().flatten().min()
+        let due = [self.table.deadline(), trash, collect, self.defence_due()];
+        due.into_iter().flatten().min()
     }
 
     /// `-A`.

@@ -38,6 +38,7 @@ fn crc32c_step(mut crc: u32, bytes: &[u8]) -> u32 {
 /// Row `i` says what a byte does that is followed by `i` others.
 static CRC32C: [[u32; 256]; 8] = crc32c_table();
 
+#[expect(clippy::cast_possible_truncation, reason = "a byte is below 256")]
 const fn crc32c_table() -> [[u32; 256]; 8] {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     let mut table = [[0_u32; 256]; 8];
