@@ -223,7 +223,7 @@ impl Fast {
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
-        if let Decision::Carry(binding) = self.director.related(packet, &headers) {
+        if let Decision::Carry(binding) = self.director.related(now, packet, &headers) {
             forward::rewrite(packet, &headers, &binding, || None).map_err(Verdict::Drop)?;
             let no_route = told(Error::NetUnreachable, DropReason::NoRoute);
             let hop = self.router.route(binding.dest.addr).ok_or(no_route)?;

@@ -62,6 +62,7 @@ ipvsadm -C
 -a -t 10.0.0.100:80 -r 10.0.0.5 -i --tun-type gue --tun-port 6080 --tun-remcsum
 -e -t 10.0.0.100:80 -r 10.0.0.3 -g --weight=7
 ipvsadm --add-service --udp-service [fd00::64]:53 --ops -b flag-1,flag-3 -s none
+-A --sctp-service 10.0.0.100:9
 -A -f 1 -6 -p -M 64
 -A -f 1
 -D -f 1
@@ -142,7 +143,7 @@ fn everything_can_be_said_in_the_usual_manners() {
     assert!(config.knobs.sloppy_tcp && !config.knobs.ip_forward);
     assert_eq!(config.knobs.conn_reuse_mode, 0);
     assert_eq!(config.timeouts_s, Timeouts { tcp: 100, tcp_fin: 120, udp: 50 });
-    assert_eq!(config.services.len(), 3);
+    assert_eq!(config.services.len(), 4);
     let marks: Vec<_> = config.marks.iter().map(|rule| rule.family).collect();
     assert_eq!(marks, [Family::V4, Family::V4, Family::V6]);
     assert_eq!(config.marks[0].target, MarkTarget::End);
@@ -154,8 +155,8 @@ fn everything_can_be_said_in_the_usual_manners() {
     assert_eq!((servers[1].weight, servers[1].method), (7, Method::Route));
     let (dns, _) = services[1];
     assert_eq!((dns.scheduler, dns.sched_flags, dns.one_packet), (None, 5, true));
-    assert_eq!(services[2].0.persistent_s, Some(360));
-    assert_eq!(services[2].1[0].dest, at("fd00::5", 0));
+    assert_eq!(services[3].0.persistent_s, Some(360));
+    assert_eq!(services[3].1[0].dest, at("fd00::5", 0));
 }
 
 #[test]
@@ -230,7 +231,6 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
         &["unknown scheduler `shh`", "rr wrr lc wlc lblc lblcr dh sh"],
     ),
     ("-A -u 10.0.0.1:80 --pe sip", 24, &["`sip` is known but not built"]),
-    ("-A --sctp-service 10.0.0.1:80", 4, &["`--sctp-service` is known but not built"]),
     ("-A -u 10.0.0.1:80 -p 2678401", 22, &["illegal timeout", "1 to 2678400"]),
     ("-A -u 10.0.0.1:80 -p0", 21, &["illegal timeout `0`"]),
     ("-A -u 10.0.0.1:80 -M 255.255.0.256", 22, &["illegal persistence mask"]),
@@ -307,7 +307,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("sysctl -w net.ipv4.ip_forwrad=1", 11, &["unknown sysctl", "`net.ipv4.ip_forward`?"]),
     ("net.ipv4.vs.sloppy_tcp = 2", 26, &["illegal value `2`", "expected 0 to 1"]),
     ("net.ipv4.vs.sloppy_tcp", 1, &["missing argument", "NAME = VALUE"]),
-    ("net.ipv4.vs.drop_entry = 1", 26, &["known, not honoured in this version"]),
+    ("net.ipv4.vs.sync_retries = 1", 28, &["known, not honoured in this version"]),
     ("sysctl -p", 8, &["unknown option `-p`"]),
     // Letters.
     ("–C", 1, &["this is an en dash (U+2013); write `-C`"]),

@@ -14,8 +14,7 @@ use super::{host, ipvs, marks, Command};
 
 /// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
 /// one takes its row away.
-pub const NOT_BUILT: &[(&str, &str)] =
-    &[("persistence engine", "sip"), ("option", "--sctp-service")];
+pub const NOT_BUILT: &[(&str, &str)] = &[("persistence engine", "sip")];
 
 /// A command, and where the words are that a refusal may be about.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -168,10 +168,7 @@ impl Said {
         match given.opt {
             Opt::Tcp => self.take_service(proto::TCP, value, at),
             Opt::Udp => self.take_service(proto::UDP, value, at),
-            Opt::Sctp => {
-                built("option", "--sctp-service", &given.word.at)?;
-                self.take_service(proto::SCTP, value, at)
-            }
+            Opt::Sctp => self.take_service(proto::SCTP, value, at),
             Opt::Fwmark => self.take_mark(value, at),
             Opt::Ipv6 => self.take_ipv6(at),
             Opt::Scheduler => self.take_scheduler(value, at),

@@ -255,6 +255,20 @@ impl Table {
             .map(|(id, _)| ConnId(id))
     }
 
+    /// How many buckets the index has.
+    pub const fn bucket_count(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The entries of a bucket, which any number stands for.
+    pub fn ids_of_bucket(&self, number: u64) -> impl Iterator<Item = ConnId> + '_ {
+        let count = self.buckets.len() as u64;
+        let bucket = usize::try_from(number % count).expect("below the number of buckets");
+        let some = |id: u32| (id != NONE).then_some(id);
+        let chain = move |&id: &u32| some(self.arena.at(id).chain);
+        std::iter::successors(some(self.buckets[bucket]), chain).map(ConnId)
+    }
+
     /// Linear hashing: the buckets below `len - 2^k` have been split.
     fn bucket(&self, proto: u8, client: Endpoint) -> usize {
         let hash = self.hash(proto, client);

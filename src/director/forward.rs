@@ -91,7 +91,9 @@ fn translate_request(
     let after = Headers { dst: binding.dest.addr, ..*headers };
     let partial = packet.offload.partial;
     let bytes = packet.bytes_mut();
-    l4::translate(bytes, &after, 2, binding.dest.port, delta, partial)?;
+    if l4::has_ports(headers.proto) {
+        l4::translate(bytes, &after, 2, binding.dest.port, delta, partial)?;
+    }
     ip::set_address(bytes, Which::Destination, binding.dest.addr);
     Ok(())
 }
@@ -106,7 +108,9 @@ pub(super) fn translate_reply(
     let after = Headers { src: virt.addr, ..*headers };
     let partial = packet.offload.partial;
     let bytes = packet.bytes_mut();
-    l4::translate(bytes, &after, 0, virt.port, delta, partial)?;
+    if l4::has_ports(headers.proto) {
+        l4::translate(bytes, &after, 0, virt.port, delta, partial)?;
+    }
     ip::set_address(bytes, Which::Source, virt.addr);
     Ok(())
 }

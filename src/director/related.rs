@@ -54,12 +54,12 @@ fn is_error(icmp: &[u8], headers: &Headers) -> bool {
 impl Director {
     /// An error that only travels through us, about a connection to an address that is not ours
     /// (a service known by mark).
-    pub fn related(&mut self, packet: &Packet, headers: &Headers) -> Decision {
+    pub fn related(&mut self, now: Instant, packet: &Packet, headers: &Headers) -> Decision {
         if !self.services.has_family(headers.family) {
             return Decision::Pass;
         }
         match quote(packet.bytes(), headers) {
-            Some(quote) => self.related_request(packet.bytes(), headers, &quote),
+            Some(quote) => self.related_request(now, packet, headers, &quote),
             None => Decision::Pass,
         }
     }
@@ -137,12 +137,17 @@ impl Director {
     /// An error from the client's side: it quotes what the virtual end sent to the client.
     pub(super) fn related_request(
         &mut self,
-        bytes: &[u8],
+        now: Instant,
+        packet: &Packet,
         headers: &Headers,
         quote: &Quote,
     ) -> Decision {
-        let Some(id) = self.table.find_request(&quote.flow.reversed()) else {
-            return Decision::Pass;
+        let bytes = packet.bytes();
+        let flow = quote.flow.reversed();
+        let known = self.table.find_request(&flow);
+        let id = match known.map_or_else(|| self.admit_related(now, packet.mark, &flow), Ok) {
+            Ok(id) => id,
+            Err(decision) => return decision,
         };
         let mut binding = self.binding(id);
         binding.quotes_at = Some(quote.at);

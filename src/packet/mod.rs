@@ -423,6 +423,8 @@ drop_reasons! {
     NoDestination = "no-destination",
     /// The connection's server has been removed.
     DestinationGone = "destination-gone",
+    /// One in so many first packets (`drop_packet`).
+    Defence = "defence",
     /// An ICMP error about a tunnel of ours: learnt from, and told to the client.
     TunnelError = "tunnel-error",
     /// A real server's packet that belongs to no connection (`nat_icmp_send`).
