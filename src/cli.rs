@@ -19,6 +19,7 @@ use log::LevelFilter;
 
 use crate::config::{complaint, rules, Config};
 use crate::engine::Engine;
+use crate::io::tap::Wish as Engines;
 use crate::io::{self as system, Fault};
 
 /// The exit codes, as the help and the manual tell them.
@@ -87,6 +88,9 @@ struct Run {
     /// read the rules again whenever the file changes; SIGHUP does so at any time
     #[argh(switch)]
     watch: bool,
+    /// how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)
+    #[argh(option, arg_name = "how", default = "Engines::Best", from_str_fn(engine_named))]
+    engine: Engines,
     /// make chance repeatable: the same seed, the same choices
     #[argh(option, arg_name = "n")]
     seed: Option<u64>,
@@ -96,6 +100,14 @@ struct Run {
     /// log warnings and errors only
     #[argh(switch, short = 'q')]
     quiet: bool,
+}
+
+fn engine_named(name: &str) -> Result<Engines, String> {
+    match name {
+        "auto" => Ok(Engines::Best),
+        "drain" => Ok(Engines::Drain),
+        _ => Err("expected auto or drain".to_owned()),
+    }
 }
 
 /// Read a rules file and explain in plain words what it says; change nothing.
@@ -275,7 +287,7 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
         None => system::random_seed()?,
     };
     let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
-    Ok(system::reactor::run(&config, engine, &RulesFile(wish))?)
+    Ok(system::reactor::run(&config, engine, &RulesFile(wish), wish.engine)?)
 }
 
 /// The rules file of a run, to be read again.

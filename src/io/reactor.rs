@@ -56,21 +56,26 @@ pub trait Rules {
 ///
 /// # Errors
 /// A port could not be opened, or all of them are gone.
-pub fn run(config: &Config, engine: Engine, rules: &dyn Rules) -> Result<(), Fault> {
+pub fn run(
+    config: &Config,
+    engine: Engine,
+    rules: &dyn Rules,
+    engine_wish: tap::Wish,
+) -> Result<(), Fault> {
     // Signals first: from here on one that comes while ports are being opened ends us in order.
     let mut watch = Watch::new()?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
     let control = Arc::new(control);
     let mut ports = Vec::new();
     for port in &config.ports {
-        ports.push((port.name.clone(), Port::open(&control, port)?));
+        ports.push((port.name.clone(), Port::open(&control, port, engine_wish)?));
     }
     warn_of_bridge_filter(config);
     for (index, (name, port)) in ports.iter().enumerate() {
         watch.add(index, name, port)?;
     }
     let mut worker = Worker::new(engine, ports);
-    let outcome = serve(&mut watch, &mut worker, &Reload { control, rules });
+    let outcome = serve(&mut watch, &mut worker, &Reload { control, rules, engine_wish });
     worker.log_frames();
     outcome
 }
@@ -79,6 +84,7 @@ pub fn run(config: &Config, engine: Engine, rules: &dyn Rules) -> Result<(), Fau
 struct Reload<'a> {
     control: Arc<Control>,
     rules: &'a dyn Rules,
+    engine_wish: tap::Wish,
 }
 
 impl Reload<'_> {
@@ -88,7 +94,8 @@ impl Reload<'_> {
             super::complete(&mut new);
             new
         });
-        let done = read.and_then(|new| reload(worker, &self.control, watch, now, new));
+        let done =
+            read.and_then(|new| reload(worker, &self.control, self.engine_wish, watch, now, new));
         match done {
             Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
             Ok(lines) => {
