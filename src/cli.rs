@@ -17,7 +17,7 @@ use std::io::{self, Read, Write};
 use argh::{EarlyExit, FromArgs};
 use log::LevelFilter;
 
-use crate::config::{rules, Config};
+use crate::config::{complaint, rules, Config};
 use crate::engine::Engine;
 use crate::io::{self as system, Fault};
 
@@ -116,6 +116,12 @@ struct Check {
     /// the rules file; - reads standard input
     #[argh(positional)]
     file: String,
+    /// log more; twice: everything
+    #[argh(switch, short = 'v')]
+    verbose: u8,
+    /// log warnings and errors only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
 }
 
 /// The real servers' side. With -r: print a shell script that sets real servers up. With --decap:
@@ -219,7 +225,9 @@ fn spell_out(word: String, words: &mut Vec<String>) {
         words.extend(cluster.bytes().map(|_| "-v".to_owned()));
         return;
     }
-    let follows_option = words.last().is_some_and(|last| last.starts_with('-'));
+    let switches = ["-v", "--verbose", "-q", "--quiet", "--lint"];
+    let takes_it = |last: &String| last.starts_with('-') && !switches.contains(&last.as_str());
+    let follows_option = words.last().is_some_and(takes_it);
     if word == "-" && !follows_option {
         words.push("--".to_owned());
     }
@@ -241,6 +249,7 @@ fn obey(args: Args) -> Result<(), Failure> {
             run_director(&wish)
         }
         Some(Wish::Check(wish)) => {
+            log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
             let mut config = load(&wish.file)?;
             system::complete(&mut config);
             Engine::new(&config, 0).map_err(|why| refused(&wish.file, &why))?;
@@ -334,8 +343,7 @@ fn load(file: &str) -> Result<Config, Failure> {
         let line = e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count() + 1;
         Failure::Rules(vec![format!("{label}:{line}: this is not UTF-8 text")])
     })?;
-    rules::load(label, &text)
-        .map_err(|all| Failure::Rules(all.iter().map(ToString::to_string).collect()))
+    rules::load(label, &text).map_err(|all| Failure::Rules(complaint::told(&all)))
 }
 
 fn refused(file: &str, why: &impl std::fmt::Display) -> Failure {
@@ -382,6 +390,7 @@ mod tests {
         };
         assert_eq!(spelled(&["run", "-vv", "-r", "-"]), "run -v -v -r -");
         assert_eq!(spelled(&["check", "-"]), "check -- -");
+        assert_eq!(spelled(&["check", "-v", "-"]), "check -v -- -");
         assert_eq!(spelled(&["--version", "-v"]), "--version -v");
     }
 }

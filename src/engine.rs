@@ -15,7 +15,7 @@ use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
-use crate::packet::{DropCounters, DropReason, Headers, LinkId, Packet, Verdict};
+use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Packet, Verdict, Why};
 use crate::slow::{Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
@@ -223,8 +223,11 @@ impl Engine {
             }
             Verdict::Drop(reason) => self.drops.add(reason),
             Verdict::Punt(why) => {
-                let mut copy = Packet::copy_of(packet.link, packet.bytes());
-                copy.mark = packet.mark;
+                let mut copy = packet.kept();
+                // What waits may still leave whole; whoever looks inside wants the sums right.
+                if !matches!(why, Why::Resolve { .. } | Why::TooLong { .. }) {
+                    vnet::complete(&mut copy);
+                }
                 let outcome = self.slow.handle(now, &mut self.fast.router, copy, why);
                 self.conclude(now, outcome);
                 self.send_errors(now);

@@ -15,7 +15,8 @@ use crate::director::{Binding, Decision, Director, Told};
 use crate::net::{Hop, Router};
 use crate::packet::icmp::{Error, Source};
 use crate::packet::tunnel::{Kind, Outer};
-use crate::packet::{ip, tunnel, DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
+use crate::packet::{ip, tunnel, vnet};
+use crate::packet::{DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Rng};
 
 /// A worker's view of the world: a router with a director in it.
@@ -137,7 +138,7 @@ impl Fast {
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
-        self.check_fit(&headers, binding, hop, largest)?;
+        self.check_fit(&headers, vnet::longest_piece(packet), binding, hop, largest)?;
         let flow_hash = match binding.tunnel {
             Kind::Gue { .. } => self.flow_hash(&headers, packet.bytes()),
             Kind::Ipip | Kind::Gre { .. } => 0,
@@ -151,6 +152,7 @@ impl Fast {
     fn check_fit(
         &self,
         headers: &Headers,
+        longest: usize,
         binding: &Binding,
         hop: Hop,
         largest: u16,
@@ -164,10 +166,10 @@ impl Fast {
             || (tunnelled && headers.family == Family::V4 && !self.director.knobs.pmtu_disc);
         // An IPv6 packet that came in fragments leaves in such, and they must fit.
         let len = match headers.family {
-            Family::V6 => headers.len.min(largest),
-            Family::V4 => headers.len,
+            Family::V6 => longest.min(usize::from(largest)),
+            Family::V4 => longest,
         };
-        if len <= room || may_cut || binding.quotes_at.is_some() {
+        if len <= usize::from(room) || may_cut || binding.quotes_at.is_some() {
             return Ok(());
         }
         Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))
@@ -215,7 +217,8 @@ impl Fast {
             return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
         }
         let reassembled = largest != u16::MAX;
-        if headers.len > hop.mtu && headers.dont_fragment && !reassembled {
+        let too_long = vnet::longest_piece(packet) > usize::from(hop.mtu);
+        if too_long && headers.dont_fragment && !reassembled {
             return Err(told(Error::TooBig(u32::from(hop.mtu)), DropReason::TooBig));
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);

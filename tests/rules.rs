@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use tapvs::config::complaint::Complaint;
+use tapvs::config::complaint::{told, Complaint};
 use tapvs::config::marks::MarkTarget;
 use tapvs::config::rules::load;
 use tapvs::config::{
@@ -41,6 +41,9 @@ ip r add default via fd00::fe
 ip ro replace to 10.5.0.0/16 via inet 10.0.0.254 dev tap0
 ip route add 10.6.0.0/16 dev tun0
 ip n add 10.0.0.9 lladdr 2:0:0:0:0:9 nud permanent dev tap0
+ip route replace default via fd00::fd
+ip address replace 10.0.0.1/24 dev tap0 brd + scope global label tap0:1
+ip address add 10.0.7.1/24 broadcast 10.0.7.255 dev tap0
 ip neighbor replace to 10.0.0.9 lladdr 02:00:00:00:00:0a dev tap0
 sysctl -w net.ipv4.vs.sloppy_tcp = 1 net/ipv4/ip_forward=0
 net.ipv4.vs.sync_threshold = 3 50
@@ -134,7 +137,9 @@ fn everything_can_be_said_in_the_usual_manners() {
     assert_eq!(config.ports[0].settings.master.as_deref(), Some("br#0"));
     assert_eq!(config.ports[1].addresses, [net("10.9.0.1", 32)]);
     assert_eq!(config.routes[0].0, net("::", 0));
+    assert_eq!(config.routes.len(), 3);
     assert_eq!(config.neighbours.len(), 1);
+    assert_eq!(config.ports[0].addresses.len(), 3);
     assert!(config.knobs.sloppy_tcp && !config.knobs.ip_forward);
     assert_eq!(config.knobs.conn_reuse_mode, 0);
     assert_eq!(config.timeouts_s, Timeouts { tcp: 100, tcp_fin: 120, udp: 50 });
@@ -192,6 +197,10 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-A -weight 3 -t 1.1.1.1:1", 6, &["illegal weight `eight`"]),
     ("-A -tt 1.1.1.1:1 -s", 18, &["`-s`: missing argument"]),
     ("-A -u 10.0.0.1:80 -s", 19, &["`-s`: missing argument"]),
+    ("-A --tcp-service", 4, &["`--tcp-service`: missing argument"]),
+    ("-A -u 10.0.0.1:80 --scheduler", 19, &["`--scheduler`: missing argument"]),
+    ("-A -u 10.0.0.1:80 --scheduler=", 19, &["`--scheduler`: missing argument"]),
+    ("-A -u 10.0.0.1:80 -s ''", 19, &["`-s`: missing argument"]),
     ("-A -u 10.0.0.1:80 -s rr -s rr", 25, &["multiple `scheduler`"]),
     ("-A -u 10.0.0.1:80 -f 1", 19, &["multiple `service-address`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 -gm", 35, &["multiple `forwarding-method`"]),
@@ -207,6 +216,8 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-A -t -s rr", 7, &["the option `-s` stands where the address belongs"]),
     ("-A -t 10.0.0.1:70000", 7, &["`70000` is no port"]),
     ("-A -t [fd00::1]", 7, &["brackets"]),
+    ("-A -t fd00::1:80", 7, &["port 0", "write `[fd00::1]:80`"]),
+    ("-A -t fd00:1:2:3:4:5:6:7:80", 7, &["in brackets; write `[fd00:1:2:3:4:5:6:7]:PORT`"]),
     ("-A -t99999", 6, &["`99999` is a number"]),
     ("-A -t 10.0.0.1", 7, &["port 0 for a service that is not persistent"]),
     ("-A -t 10.0.0.1:0", 7, &["port 0", "expected ADDRESS:PORT"]),
@@ -274,7 +285,10 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ip addr add 10.0.0.1/24 dev tap0", 13, &["`tap0` has the address 10.0.0.1 already"]),
     ("ip addr add 10.1.0.255/24 dev tap0", 13, &["no address of a host"]),
     ("ip addr add 10.0.0.3/24 dev lo", 29, &["`lo` is no port", "ip route add local 10.0.0.3/32"]),
-    ("ip addr add 10.0.0.3/24 dev tap0 scope link", 34, &["`scope` means nothing here"]),
+    ("ip addr add 10.0.0.3/24 dev tap0 scope lnik", 40, &["unknown scope", "did you mean `link`?"]),
+    ("ip addr add 10.0.0.3/24 brd x dev tap0", 29, &["`x` is no address", "expected `+`"]),
+    ("ip addr add 10.0.0.3/24 dev tap0 peer 10.0.0.4", 34, &["`peer` means nothing here"]),
+    ("ip addr replace 10.0.0.1/24 dev tun0", 33, &["there is no port `tun0`"]),
     ("ip route add 10.2.0.1/24 via 10.0.0.2", 14, &["bits beyond", "expected `10.2.0.0/24`"]),
     ("ip route add default via 10.3.0.1", 26, &["10.3.0.1 lies on no port's network"]),
     ("ip route add fd01::/64 via 10.0.0.2", 28, &["is no IPv6 address"]),
@@ -284,6 +298,11 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ip neigh add 10.0.0.5 dev tap0", 10, &["lacks `lladdr MAC`"]),
     ("ip neigh add 10.0.0.5 lladdr x dev tap0", 30, &["`x` is no MAC address"]),
     ("ip neigh add 224.0.0.5 lladdr 2:0:0:0:0:1 dev tap0", 14, &["no address of a neighbour"]),
+    ("ip route add 10.8.0.0/16 via 10.0.0.3", 14, &["exists already", "`ip route replace`"]),
+    ("ip route add 10.8.0.0/16 dev tap0", 14, &["a route to 10.8.0.0/16 exists already"]),
+    ("ip neigh add 10.0.0.7 lladdr 2:0:0:0:0:1 dev tap0", 14, &["exists", "`ip neigh replace`"]),
+    ("ip link set dev tap0 master tap0", 29, &["`tap0` is a port, and no bridge"]),
+    ("ip tuntap add dev br0 mode tap", 19, &["`br0` is a port, and no bridge that `tap0`"]),
     // Sysctls.
     ("sysctl -w net.ipv4.ip_forwrad=1", 11, &["unknown sysctl", "`net.ipv4.ip_forward`?"]),
     ("net.ipv4.vs.sloppy_tcp = 2", 26, &["illegal value `2`", "expected 0 to 1"]),
@@ -296,6 +315,10 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ipvsadm −A -u 10.0.0.1:80", 9, &["a minus sign (U+2212); write `-A`"]),
     ("ipvsadm ‑A -u 10.0.0.1:80", 9, &["a no-break hyphen (U+2011); write `-A`"]),
     ("-A -u\u{a0}10.0.0.1:80", 6, &["a no-break space (U+00A0)"]),
+    ("-A -u “10.0.0.1:80”", 7, &["a left double quotation mark (U+201C); write \""]),
+    ("-A -u ‘10.0.0.1:80’", 7, &["a left single quotation mark (U+2018); write '"]),
+    ("-A -u 10.0.0.1:80’", 18, &["a right single quotation mark (U+2019); write '"]),
+    ("-A -f 3\r-p 30", 8, &["carriage return alone"]),
     ("-A -u '10.0.0.1:80", 7, &["this ' is not closed"]),
     ("-A -u \\ ", 7, &["a blank follows this `\\`"]),
 ];
@@ -303,14 +326,15 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
 #[test]
 fn a_mistake_in_each_position_is_shown_where_it_is_and_says_what_would_be_right() {
     const BEFORE: &str = "ip tuntap add tap0 mode tap\nip addr add 10.0.0.1/24 dev tap0\n\
-        -A -t 10.0.0.100:80 -s rr\n-a -t 10.0.0.100:80 -r 10.0.0.8\n# é\n";
+        -A -t 10.0.0.100:80 -s rr\n-a -t 10.0.0.100:80 -r 10.0.0.8\nip link set tap0 master br0\n\
+        ip route add 10.8.0.0/16 via 10.0.0.2\nip neigh add 10.0.0.7 lladdr 2:0:0:0:0:7 dev tap0\n";
     let mut wrong = Vec::new();
     for &(text, column, words) in MISTAKES {
         let all = load("r", &format!("{BEFORE}{text}\n")).err().unwrap_or_default();
         let printed = all.iter().map(|c| format!("{c}\n")).collect::<String>();
         let caret = printed.lines().nth(2).and_then(|line| line.find('^'));
         let fits = all.len() == 1
-            && printed.starts_with(&format!("r:6:{column}: "))
+            && printed.starts_with(&format!("r:8:{column}: "))
             && words.iter().all(|word| printed.contains(word))
             && caret == Some(column - 1);
         if !fits {
@@ -352,6 +376,28 @@ ip route add default via 10.0.0.254
     let text = "ip tuntap add tap0 mode tap\nip addr add 10.0.0.1/24 dev tap-0\n\
         ip route add default via 10.0.0.254\n";
     assert_eq!(complaints(text).len(), 1);
+}
+
+#[test]
+fn a_text_without_line_ends_of_ours_is_complained_about_once() {
+    let mac = "ip tuntap add tap0 mode tap\r# one\r-A -t 10.0.0.1:80\r";
+    let all = complaints(mac);
+    assert_eq!((all.len(), all[0].line, all[0].column), (1, 1, 28));
+    assert!(all[0].to_string().contains("CR LF"), "{}", all[0]);
+    let config = load("r", "\u{feff}-A -t 10.0.0.1:80\r\n-A -u 10.0.0.1:53\r\n\r");
+    assert_eq!(config.expect("is right").services.len(), 2);
+    assert_eq!(complaints("\u{feff}hello")[0].column, 1);
+}
+
+#[test]
+fn what_is_told_of_a_bad_text_has_a_limit() {
+    let text: String = (0..100_000).map(|i| format!("hello-{i} 10.0.{i}.1\n")).collect();
+    let all = told(&complaints(&text));
+    assert_eq!(all.len(), 51);
+    assert_eq!(all[50], "… and 99950 more complaints");
+    assert!(all.concat().len() < 20_000);
+    let word = format!("-A -t {}", "x".repeat(1 << 20));
+    assert!(told(&complaints(&word)).concat().len() < 2_000);
 }
 
 #[test]

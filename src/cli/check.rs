@@ -3,6 +3,7 @@
 //! Kept from the kernel: names as `ipvsadm` and `ip` print them. Left out on purpose: anything that
 //! would need the devices; this room sees the rules alone.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
@@ -23,7 +24,8 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     let file = if file == "-" { "standard input" } else { file };
     writeln!(out, "{file}: fine")?;
     if config.ports.is_empty() {
-        writeln!(out, "\nThere is no port, therefore this cannot be run.")?;
+        let cure = "`ip tuntap add dev NAME mode tap` makes one";
+        writeln!(out, "\nWarning: there is no port, so nothing is balanced; {cure}.")?;
     }
     heading(out, "Ports", config.ports.is_empty())?;
     for port in &config.ports {
@@ -181,11 +183,12 @@ fn answers(config: &Config) -> Vec<String> {
 
 /// The addresses of services that are on no port by themselves, each once.
 fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
-    let mut all: Vec<IpAddr> = Vec::new();
+    let own = config.ports.iter().flat_map(|port| &port.addresses);
+    let mut seen: BTreeSet<IpAddr> = own.map(|own| own.addr).collect();
+    let mut all = Vec::new();
     for (service, _) in config.services.values() {
         let ServiceKey::Address { virt: Endpoint { addr, .. }, .. } = service.key else { continue };
-        let is_own = config.ports.iter().flat_map(|p| &p.addresses).any(|own| own.addr == addr);
-        if !is_own && !all.contains(&addr) {
+        if seen.insert(addr) {
             all.push(addr);
         }
     }

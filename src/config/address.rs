@@ -155,6 +155,9 @@ pub(super) fn port_number(text: &str, protocol: Option<u8>) -> Result<u16, Strin
 }
 
 fn no_address(host: &str) -> String {
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return format!("an IPv6 address with a port stands in brackets; write `[{host}]:PORT`");
+    }
     let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if host.is_empty() {
         "there is no address".to_owned()

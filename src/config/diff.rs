@@ -1,6 +1,6 @@
 //! What must be done to one ground state to make it another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::knob::{Knob, KNOBS};
 use super::{Command, Config, DestSpec, ServiceKey, Timeouts};
@@ -67,16 +67,15 @@ fn dest_commands(
     new: &[DestSpec],
     commands: &mut Vec<Command>,
 ) {
-    let named = |list: &[DestSpec], wanted: &DestSpec| {
-        list.iter().find(|dest| dest.dest == wanted.dest).cloned()
-    };
-    for dest in old.iter().filter(|&dest| named(new, dest).is_none()) {
+    let known: BTreeMap<_, _> = old.iter().map(|dest| (dest.dest, dest)).collect();
+    let wanted: BTreeSet<_> = new.iter().map(|dest| dest.dest).collect();
+    for dest in old.iter().filter(|dest| !wanted.contains(&dest.dest)) {
         commands.push(Command::DeleteDest(*key, dest.dest));
     }
     for dest in new {
-        match named(old, dest) {
+        match known.get(&dest.dest) {
             None => commands.push(Command::AddDest(*key, dest.clone())),
-            Some(was) if was != *dest => commands.push(Command::EditDest(*key, dest.clone())),
+            Some(&was) if was != dest => commands.push(Command::EditDest(*key, dest.clone())),
             Some(_) => {}
         }
     }

@@ -251,15 +251,19 @@ pub enum Command {
         prefix: Prefix,
         /// A port of ours.
         dev: String,
+        /// `ip addr replace`: the port may have it already.
+        replace: bool,
     },
-    /// `ip route add …`.
+    /// `ip route add …`, `ip route replace …`.
     AddRoute {
         /// Which destinations.
         prefix: Prefix,
         /// Where they go.
         target: RouteTarget,
+        /// `replace`: they may have a route already.
+        replace: bool,
     },
-    /// `ip neigh add ADDR lladdr MAC dev NAME`.
+    /// `ip neigh add ADDR lladdr MAC dev NAME`, `ip neigh replace …`.
     AddNeighbour {
         /// The neighbour.
         addr: IpAddr,
@@ -267,6 +271,8 @@ pub enum Command {
         mac: Mac,
         /// A port of ours.
         dev: String,
+        /// `replace`: the neighbour may be known already.
+        replace: bool,
     },
     /// `sysctl -w k=v` or `k = v`; the index is into [`knob::KNOBS`].
     SetKnob {
@@ -364,7 +370,7 @@ pub struct PortConfig {
 pub struct Config {
     /// Ports in the order of the rules.
     pub ports: Vec<PortConfig>,
-    /// Routes in the order of the rules; the latest of equal prefixes counts.
+    /// Routes in the order of the rules; one for each prefix, and one more where it is local.
     pub routes: Vec<(Prefix, RouteTarget)>,
     /// Neighbours that are told and never asked.
     pub neighbours: Vec<(IpAddr, Mac, String)>,

@@ -89,9 +89,10 @@ fn translate_request(
 ) -> Result<(), DropReason> {
     let delta = Delta::default().address(headers.dst, binding.dest.addr);
     let after = Headers { dst: binding.dest.addr, ..*headers };
+    let partial = packet.offload.partial;
     let bytes = packet.bytes_mut();
     if l4::has_ports(headers.proto) {
-        l4::translate(bytes, &after, 2, binding.dest.port, delta)?;
+        l4::translate(bytes, &after, 2, binding.dest.port, delta, partial)?;
     }
     ip::set_address(bytes, Which::Destination, binding.dest.addr);
     Ok(())
@@ -105,9 +106,10 @@ pub(super) fn translate_reply(
 ) -> Result<(), DropReason> {
     let delta = Delta::default().address(headers.src, virt.addr);
     let after = Headers { src: virt.addr, ..*headers };
+    let partial = packet.offload.partial;
     let bytes = packet.bytes_mut();
     if l4::has_ports(headers.proto) {
-        l4::translate(bytes, &after, 0, virt.port, delta)?;
+        l4::translate(bytes, &after, 0, virt.port, delta, partial)?;
     }
     ip::set_address(bytes, Which::Source, virt.addr);
     Ok(())

@@ -20,6 +20,8 @@ pub(super) const FTP: u16 = 21;
 pub(super) const FTP_DATA: u16 = 20;
 /// Ports from here on may be FTP data (`net.ipv4.ip_unprivileged_port_start`).
 const UNPRIVILEGED: u16 = 1024;
+/// The service of a destination whose service was removed.
+const NO_SERVICE: ServiceId = ServiceId::MAX;
 /// Stands for every protocol.
 const ANY_PROTO: u8 = 0;
 /// A removed destination without connections is forgotten after this long.
@@ -290,6 +292,8 @@ impl Services {
         self.collecting -= usize::from(collects(&service.scheduler));
         for dest in service.dests {
             self.discard(now, dest);
+            // The service's place may be another's soon.
+            self.dest_mut(dest).service = NO_SERVICE;
         }
         self.count(key, -1);
         Ok(())
@@ -516,4 +520,143 @@ impl Dest {
 
 fn collects(scheduler: &Option<sched::State>) -> bool {
     scheduler.as_ref().is_some_and(sched::State::collects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TunnelType;
+
+    const KEY: ServiceKey = ServiceKey::Mark { family: Family::V4, mark: 1 };
+
+    fn at(last: u8, port: u16) -> Endpoint {
+        Endpoint::new(IpAddr::from([10, 0, 0, last]), port)
+    }
+
+    fn service(key: ServiceKey, scheduler: Scheduler) -> ServiceSpec {
+        ServiceSpec {
+            key,
+            scheduler: Some(scheduler),
+            sched_flags: 0,
+            persistent_s: None,
+            netmask: u32::MAX,
+            one_packet: false,
+            sip: false,
+        }
+    }
+
+    fn server(dest: Endpoint, method: Method) -> DestSpec {
+        DestSpec { dest, method, weight: 1, upper: 0, lower: 0, tunnel: TunnelType::Ipip }
+    }
+
+    fn services() -> Services {
+        let mut services = Services::new(&mut Rng::new(1));
+        assert_eq!(services.add(service(KEY, Scheduler::Rr)), Ok(()));
+        services
+    }
+
+    fn from(src: Endpoint, proto: u8) -> Flow {
+        Flow { src, dst: at(99, 1000), proto }
+    }
+
+    #[test]
+    fn a_nat_server_is_known_as_long_as_any_service_has_it() {
+        let mut all = services();
+        let virt = at(1, 80);
+        let tcp = ServiceKey::Address { proto: proto::TCP, virt };
+        assert_eq!(all.add(service(tcp, Scheduler::Rr)), Ok(()));
+        let speaks = |all: &Services, proto| all.has_masq_server(&from(at(7, 80), proto));
+        assert_eq!(all.add_dest(&tcp, server(at(7, 80), Method::Masq)), Ok(()));
+        assert!(speaks(&all, proto::TCP) && !speaks(&all, proto::UDP));
+        assert_eq!(all.add_dest(&KEY, server(at(7, 0), Method::Masq)), Ok(()));
+        assert!(speaks(&all, proto::TCP) && speaks(&all, proto::UDP));
+        assert_eq!(all.remove(Instant::ZERO, &tcp), Ok(()));
+        assert!(speaks(&all, proto::TCP));
+        assert_eq!(all.edit_dest(&KEY, server(at(7, 0), Method::Route)), Ok(()));
+        assert!(!speaks(&all, proto::TCP));
+        assert_eq!(all.edit_dest(&KEY, server(at(7, 0), Method::Masq)), Ok(()));
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, at(7, 0)), Ok(()));
+        assert!(!speaks(&all, proto::TCP) && all.speakers.is_empty());
+    }
+
+    #[test]
+    fn a_removed_server_comes_back_with_its_counts_until_the_trash_is_emptied() {
+        let mut all = services();
+        let spec = server(at(7, 80), Method::Masq);
+        for round in 0..3 {
+            assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+            assert_eq!(all.add_dest(&KEY, spec.clone()), Err(Refusal::DestExists));
+            let id = all.iter().next().map(|service| service.dests[0]).expect("it is there");
+            assert_eq!(all.dest(id).active, round);
+            all.dest_mut(id).active += 1;
+            assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        }
+        assert_eq!(all.trash.len(), 1);
+        all.dest_mut(all.trash[0]).active = 0;
+        all.empty_trash(Instant::ZERO.after(TRASH_AFTER));
+        assert!(!all.has_trash() && all.by_endpoint.is_empty());
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        all.empty_trash(Instant::ZERO.after(TRASH_AFTER * 2));
+        assert_eq!(all.add_dest(&KEY, spec), Err(Refusal::DestExists));
+    }
+
+    #[test]
+    fn a_server_that_came_back_is_not_taken_for_removed() {
+        let mut all = services();
+        let spec = server(at(7, 80), Method::Masq);
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        all.empty_trash(Instant::ZERO.after(TRASH_AFTER));
+        assert!(!all.has_trash());
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        assert!(all.has_trash());
+    }
+
+    #[test]
+    fn what_was_counted_survives_its_removal_but_not_that_of_its_service() {
+        let mut all = services();
+        let spec = server(at(7, 80), Method::Masq);
+        let conns = |all: &Services| {
+            let service = all.iter().next().expect("it is there");
+            all.dest(service.dests[0]).stats.conns
+        };
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        let id = all.iter().next().map(|service| service.dests[0]).expect("it is there");
+        all.dest_mut(id).stats.conns = 4;
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        assert_eq!(conns(&all), 4);
+        assert_eq!(all.remove(Instant::ZERO, &KEY), Ok(()));
+        assert_eq!(all.add(service(KEY, Scheduler::Rr)), Ok(()));
+        assert_eq!(all.add_dest(&KEY, spec), Ok(()));
+        assert_eq!(conns(&all), 0);
+    }
+
+    #[test]
+    fn only_services_that_remember_addresses_ask_to_be_collected() {
+        let mut all = services();
+        assert!(!all.collects());
+        assert_eq!(all.edit(service(KEY, Scheduler::Lblc)), Ok(()));
+        assert_eq!(all.edit(service(KEY, Scheduler::Lblcr)), Ok(()));
+        assert!(all.collects());
+        all.collect(Instant::ZERO, Expiration::default());
+        assert_eq!(all.remove(Instant::ZERO, &KEY), Ok(()));
+        assert!(!all.collects());
+    }
+
+    #[test]
+    fn the_last_weight_that_was_not_0_is_kept() {
+        let mut all = services();
+        let spec = |weight| DestSpec { weight, ..server(at(7, 80), Method::Masq) };
+        let last = |all: &Services| {
+            let service = all.iter().next().expect("it is there");
+            List { list: &service.dests, dests: &all.dests }.candidate(0).last_weight
+        };
+        assert_eq!(all.add_dest(&KEY, spec(0)), Ok(()));
+        assert_eq!(last(&all), 0);
+        assert_eq!(all.edit_dest(&KEY, spec(5)), Ok(()));
+        assert_eq!(all.edit_dest(&KEY, spec(0)), Ok(()));
+        assert_eq!(last(&all), 5);
+    }
 }

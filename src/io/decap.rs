@@ -76,7 +76,7 @@ fn open_sockets() -> Result<Vec<Socket>, Fault> {
     ] {
         match sys::raw_socket(outer, protocol) {
             Ok(file) => sockets.push(Socket {
-                queue: Plain::new(file),
+                queue: Plain::new(file, 0),
                 shape: Shape::Raw { outer, protocol },
                 ready: true,
             }),
@@ -101,7 +101,7 @@ fn open_gue(port: u16) -> Result<Socket, Fault> {
             .then_some("something else listens there; the kernel's own tunnel end, perhaps");
         Fault::new(format!("opening UDP port {port}"), e).cure(cure)
     })?;
-    Ok(Socket { queue: Plain::new(file), shape: Shape::Gue, ready: true })
+    Ok(Socket { queue: Plain::new(file, 0), shape: Shape::Gue, ready: true })
 }
 
 /// Switches the reverse path filter off; the larger of "all" and the device's own counts.

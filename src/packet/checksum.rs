@@ -131,6 +131,13 @@ pub fn replace(bytes: &mut [u8], at: usize, old: u16, new: u16) {
     mend(bytes, at, Delta::default().word(old, new));
 }
 
+/// Mends the pseudo-header's sum at `at`, which is not complemented, for `delta`.
+pub fn mend_partial(bytes: &mut [u8], at: usize, delta: Delta) {
+    let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let new = fold(u64::from(old) + u64::from(delta.0));
+    bytes[at..at + 2].copy_from_slice(&new.to_be_bytes());
+}
+
 /// Mends the checksum at `at` for `delta`.
 pub fn mend(bytes: &mut [u8], at: usize, delta: Delta) {
     let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);

@@ -180,7 +180,8 @@ const fn checksum_at(protocol: u8) -> Option<usize> {
 /// Kept from the kernel: a wrong checksum stays wrong by as much; a UDP datagram without a checksum
 /// is given one; one that comes out as 0 is sent as 0xffff (RFC 768). SCTP's covers no address and is
 /// computed anew only if the port changes. `headers` must already name
-/// the addresses as they are now.
+/// the addresses as they are now. Of a `partial` sum only the addresses are part, and it is not
+/// complemented.
 ///
 /// # Errors
 /// [`DropReason::TransportShort`] if the header is cut short.
@@ -190,6 +191,7 @@ pub fn translate(
     at: usize,
     port: u16,
     delta: checksum::Delta,
+    partial: bool,
 ) -> Result<(), DropReason> {
     let segment = packet.get_mut(usize::from(headers.transport)..).unwrap_or_default();
     if headers.proto == proto::SCTP {
@@ -201,6 +203,10 @@ pub fn translate(
     let old = u16::from_be_bytes([segment[at], segment[at + 1]]);
     segment[at..at + 2].copy_from_slice(&port.to_be_bytes());
     let Some(sum_at) = checksum_at(headers.proto) else { return Ok(()) };
+    if partial {
+        checksum::mend_partial(segment, sum_at, delta);
+        return Ok(());
+    }
     let udp = headers.proto == proto::UDP;
     if udp && segment[6..8] == [0, 0] {
         let sum = checksum::transport(headers.src, headers.dst, proto::UDP, segment);

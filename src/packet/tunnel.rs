@@ -12,7 +12,7 @@
 use std::net::IpAddr;
 
 use super::ip::Fresh;
-use super::{checksum, proto, DropReason, Family, Headers, Packet};
+use super::{checksum, proto, vnet, DropReason, Family, Headers, Packet};
 
 /// What stands between the outer IP header and the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,10 +92,14 @@ pub fn inner_mtu(mtu: u16, outer: Family, kind: Kind) -> u16 {
 }
 
 /// Puts the outer headers in front. `inner` says what the packet's header says now, TTL counted down.
+/// Those of a super-frame are a pattern: lengths and checksums get right when it is split.
 ///
 /// # Errors
 /// As [`Fresh::push`].
 pub fn encapsulate(packet: &mut Packet, inner: &Headers, outer: &Outer) -> Result<(), DropReason> {
+    if packet.offload.kind == vnet::Kind::Whole {
+        vnet::complete(packet);
+    }
     const CONGESTION: u8 = 3;
     let tos = if inner.tos & CONGESTION == CONGESTION { inner.tos & !1 } else { inner.tos };
     let dont_fragment =
@@ -134,8 +138,9 @@ fn push_gue(
     with_sum: bool,
     outer: &Outer,
 ) -> Result<u8, DropReason> {
+    let whole = packet.offload.kind == vnet::Kind::Whole;
     let len = u16::try_from(packet.len()).ok().and_then(|len| len.checked_add(UDP + GUE));
-    let len = len.ok_or(DropReason::TooBig)?;
+    let len = if whole { len.ok_or(DropReason::TooBig)? } else { 0 };
     let header = packet.push(usize::from(UDP + GUE)).ok_or(DropReason::NoHeadroom)?;
     header.fill(0);
     header[0..2].copy_from_slice(&source_port(outer.flow_hash).to_be_bytes());

@@ -24,7 +24,7 @@ use crate::net::limit::Limits;
 use crate::net::neigh::{Action, Waiting};
 use crate::net::{frame, is_link_local, Hop, Router};
 use crate::packet::icmp::{self, Error, Source};
-use crate::packet::{DropCounters, DropReason, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Mac, Packet, Verdict, Why};
 use crate::world::{Instant, Rng};
 
 use fragment::{Added, Reassembly};
@@ -299,7 +299,7 @@ impl Slow {
         hop: Hop,
         own: bool,
     ) -> Outcome {
-        let pieces = match fragment::split(packet, hop.mtu, self.rng.next_u32()) {
+        let pieces = match self.pieces(packet, hop.mtu) {
             Ok(pieces) => pieces,
             Err(reason) => return Outcome::Dropped(reason),
         };
@@ -313,6 +313,21 @@ impl Slow {
             }
         }
         outcome
+    }
+
+    /// Cuts a packet into fragments; a super-frame into what it stands for first.
+    fn pieces(&mut self, packet: &Packet, mtu: u16) -> Result<Vec<Packet>, DropReason> {
+        let mut whole = Vec::new();
+        let mut room = Packet::with_capacity(packet.len());
+        vnet::split(packet, 0, &mut room, |piece| whole.push(piece.kept()));
+        let mut pieces = Vec::new();
+        for packet in whole {
+            match packet.len() > usize::from(mtu) {
+                true => pieces.extend(fragment::split(&packet, mtu, self.rng.next_u32())?),
+                false => pieces.push(packet),
+            }
+        }
+        Ok(pieces)
     }
 
     /// Sends a packet of our own over `hop`.
