@@ -179,9 +179,8 @@ const fn checksum_at(protocol: u8) -> Option<usize> {
 ///
 /// Kept from the kernel: a wrong checksum stays wrong by as much; a UDP datagram without a checksum
 /// is given one; one that comes out as 0 is sent as 0xffff (RFC 768). SCTP's covers no address and is
-/// computed anew only if the port changes. `headers` must already name
-/// the addresses as they are now. Of a `partial` sum only the addresses are part, and it is not
-/// complemented.
+/// computed anew only if the port changes. `headers` must already name the addresses as they are now.
+/// Of a `partial` sum only the addresses are part, and it is not complemented.
 ///
 /// # Errors
 /// [`DropReason::TransportShort`] if the header is cut short.
