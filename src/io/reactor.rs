@@ -33,6 +33,9 @@ const SIGNALS: Token = Token(usize::MAX);
 /// How long ports may take to settle before we announce our addresses regardless.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
 
+/// How often the memory is looked at, while a defence depends on it.
+const MEMORY_STEP: Duration = Duration::from_secs(1);
+
 /// How often the rules file is looked at, if it is watched.
 const WATCH_STEP: Duration = Duration::from_secs(1);
 
@@ -117,6 +120,7 @@ fn serve(watch: &mut Watch, worker: &mut Worker<Port>, reload: &Reload<'_>) -> R
     let mut announced = false;
     let mut stamp = reload.rules.stamp();
     let mut look = now.after(WATCH_STEP);
+    let mut memory_look = now;
     loop {
         let watched = stamp.map(|_| look);
         let deadline = match announced {
@@ -130,6 +134,10 @@ fn serve(watch: &mut Watch, worker: &mut Worker<Port>, reload: &Reload<'_>) -> R
         };
         let wish = watch.wait(timeout, |index| worker.wake(index))?;
         now = clock.now();
+        if memory_look <= now && worker.engine().minds_memory() {
+            memory_look = now.after(MEMORY_STEP);
+            available_pages().into_iter().for_each(|pages| worker.engine().set_memory(pages));
+        }
         worker.turn(now);
         if wish.listing {
             worker.log_listing();
@@ -155,6 +163,19 @@ fn serve(watch: &mut Watch, worker: &mut Worker<Port>, reload: &Reload<'_>) -> R
             say_ready();
         }
     }
+}
+
+/// Free and buffer memory in pages of 4 KiB, as far as the system tells.
+fn available_pages() -> Option<u64> {
+    pages_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn pages_of(meminfo: &str) -> Option<u64> {
+    let kib = |name: &str| -> Option<u64> {
+        let rest = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    Some((kib("MemFree:")? + kib("Buffers:")?) / 4)
 }
 
 fn has_settled(worker: &Worker<Port>, now: Instant) -> bool {
@@ -277,6 +298,13 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_and_buffer_memory_is_what_is_available() {
+        let text = "MemTotal:  9000 kB\nMemFree:    4000 kB\nMemAvailable: 1 kB\nBuffers:  96 kB\n";
+        assert_eq!(pages_of(text), Some(1024));
+        assert_eq!(pages_of("MemFree: x kB\n"), None);
+    }
 
     #[test]
     fn the_clock_begins_at_zero_and_does_not_run_backwards() {
