@@ -49,6 +49,15 @@ impl<'a> Word<'a> {
         }
     }
 
+    /// The letters at `at`, if the word holds them.
+    pub(super) fn at_span(&self, at: &Span) -> Option<&str> {
+        if self.at == *at {
+            return Some(&self.text);
+        }
+        let inside = self.at.start <= at.start && at.end <= self.at.end;
+        self.text.get(at.start.wrapping_sub(self.at.start)..).filter(|_| inside)
+    }
+
     /// Words from somewhere else than a file, such as the arguments of a program; each stands where
     /// it would stand if they were joined by blanks.
     pub fn from_args(args: &'a [String]) -> Vec<Self> {
