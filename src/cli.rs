@@ -16,7 +16,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 
 use argh::{EarlyExit, FromArgs};
-use log::LevelFilter;
+use log::{warn, LevelFilter};
 
 use crate::config::{complaint, rules, Config};
 use crate::engine::Engine;
@@ -270,6 +270,7 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     system::complete(&mut read.config);
     Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
     if !wish.lint {
+        warn_of_asides(&wish.file, &read);
         say(check::explanation(&wish.file, &read.config).trim_end());
         return Ok(exit::FINE);
     }
@@ -346,7 +347,19 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
 
 /// Reads and understands a rules file.
 fn load(file: &str) -> Result<Config, Failure> {
-    read(file).map(|read| read.config)
+    let read = read(file)?;
+    warn_of_asides(file, &read);
+    Ok(read.config)
+}
+
+/// Says which lines were passed over, and why.
+fn warn_of_asides(file: &str, read: &rules::Read) {
+    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
+        warn!("{}:{}: {}", label(file), aside.line, aside.text);
+    }
+    if read.asides.len() > complaint::TOLD_MAX {
+        warn!("{}: {} lines were passed over", label(file), read.asides.len());
+    }
 }
 
 /// How a rules file is called in what we say about it.

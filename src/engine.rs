@@ -129,6 +129,9 @@ impl Engine {
             Command::AddPort { .. }
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
+            | Command::SetAddress { .. }
+            | Command::RemoveAddress { .. }
+            | Command::RemoveRoute { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. } => Ok(()),
@@ -360,6 +363,9 @@ const fn is_wiring(command: &Command) -> bool {
         Command::AddPort { .. }
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
+            | Command::SetAddress { .. }
+            | Command::RemoveAddress { .. }
+            | Command::RemoveRoute { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }

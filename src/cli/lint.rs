@@ -53,6 +53,11 @@ pub(super) fn warnings(read: &Read) -> Vec<Warning> {
             found.extend(about_server(&view, spec, dest, &read.places));
         }
     }
+    found.extend(read.asides.iter().map(|aside| Warning {
+        line: Some(aside.line),
+        text: aside.text.clone(),
+        lint: if aside.real_server { "real-server" } else { "no-rule" },
+    }));
     found.sort();
     found
 }

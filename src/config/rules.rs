@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::aside::{self, Aside, Why};
 use super::command::{commands, glued_port, Placed};
 use super::complaint::{Complaint, Fault, Mistake, Source, Span};
-use super::grammar::{line, lines, Word};
+use super::grammar::{line, lines, without_prompt, Line, Word};
 use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
 use crate::packet::Endpoint;
 
@@ -26,6 +27,8 @@ pub struct Read {
     pub config: Config,
     /// Where it says so.
     pub places: Places,
+    /// Lines that were understood and passed over.
+    pub asides: Vec<Aside>,
 }
 
 /// On which lines, from 1, things were said; the last line about a thing counts.
@@ -70,7 +73,8 @@ pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
     }
     reading.check_gateways();
     if reading.faults.is_empty() {
-        return Ok(Read { config: reading.config, places: reading.places });
+        let Reading { config, places, asides, .. } = reading;
+        return Ok(Read { config, places, asides });
     }
     reading.faults.sort_by_key(|fault| fault.at.start);
     Err(reading.faults.into_iter().map(|fault| source.complain(fault)).collect())
@@ -94,6 +98,7 @@ fn lone_return(text: &str) -> Option<Fault> {
 #[derive(Default)]
 struct Reading {
     config: Config,
+    asides: Vec<Aside>,
     places: Places,
     faults: Vec<Fault>,
     /// What bad lines would have made, and the words in which they said it.
@@ -115,7 +120,25 @@ enum Made {
 
 impl Reading {
     fn line(&mut self, words: &[Word<'_>], source: &Source<'_>) {
-        let found = line(words).and_then(|line| commands(&line));
+        let words = without_prompt(words);
+        let Some(first) = words.first() else { return };
+        let found = line(words);
+        let why = aside::why(words).or_else(|| match &found {
+            Ok(Line::Ipvs(invocation)) => aside::why_ipvsadm(invocation),
+            _ => None,
+        });
+        if let Some(why) = why {
+            self.pass_over(why, first, source);
+            return;
+        }
+        let found = found.and_then(|mut line| {
+            if let Line::Sysctl(pairs) = &mut line {
+                if aside::take_real_servers(pairs) {
+                    self.pass_over(Why::RealServer, first, source);
+                }
+            }
+            commands(&line)
+        });
         let outcome = found.and_then(|all| {
             all.iter().try_for_each(|placed| {
                 self.config
@@ -145,6 +168,10 @@ impl Reading {
         self.faults.push(fault);
     }
 
+    fn pass_over(&mut self, why: Why, first: &Word<'_>, source: &Source<'_>) {
+        self.asides.push(why.of_line(source.line_of(first.at.start), &first.text));
+    }
+
     /// Whether an earlier bad line says the word that the fault is about, perhaps glued to its
     /// option.
     fn is_lost(&self, made: Made, fault: &Fault, words: &[Word<'_>]) -> bool {
@@ -161,7 +188,8 @@ impl Reading {
             return;
         }
         for (target, at) in std::mem::take(&mut self.gateways) {
-            if let Some(why) = self.config.unreachable_gateway(&target) {
+            let removed = || !self.config.routes.iter().any(|(_, to)| *to == target);
+            if let Some(why) = self.config.unreachable_gateway(&target).filter(|_| !removed()) {
                 let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why)))
                     .expecting("expected a neighbour: `ip addr add` tells the ports' networks");
                 self.faults.push(fault);
@@ -287,6 +315,8 @@ fn named_port(command: &Command) -> Option<&str> {
     match command {
         Command::SetLink { name, .. } => Some(name),
         Command::AddAddress { dev, .. } | Command::AddNeighbour { dev, .. } => Some(dev),
+        Command::SetAddress { dev, .. } | Command::RemoveAddress { dev, .. } => Some(dev),
+        Command::RemoveRoute { dev, .. } => dev.as_deref(),
         Command::AddRoute { target, .. } => match target {
             RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. } => Some(dev),
             RouteTarget::Via { dev: None, .. } | RouteTarget::Local => None,
