@@ -134,7 +134,7 @@ struct Check {
 }
 
 /// The real servers' side. With -r: print a shell script that sets real servers up. With --decap:
-/// take IP-in-IP tunnels off on this host, whose kernel need not know how.
+/// take tunnels (IP in IP, GRE, GUE) off on this host, whose kernel need not know how.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -158,6 +158,9 @@ struct Realserver {
     /// take tunnels off in the foreground; prints "ready" when it does
     #[argh(switch)]
     decap: bool,
+    /// the UDP port on which --decap takes GUE tunnels off as well
+    #[argh(option, arg_name = "port")]
+    gue_port: Option<u16>,
     /// the TUN device that --decap makes (tapvs0)
     #[argh(option, arg_name = "name")]
     tun: Option<String>,
@@ -333,7 +336,10 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
         (Some(_), true) => Err(usage("either -r or --decap, not both")),
         (None, false) => Err(usage("-r FILE prints commands, --decap takes tunnels off; which?")),
         (None, true) if wish.server.is_some() => Err(usage("--server goes with -r")),
-        (None, true) => Ok(system::decap::run(wish.tun.as_deref().unwrap_or("tapvs0"))?),
+        (None, true) => {
+            Ok(system::decap::run(wish.tun.as_deref().unwrap_or("tapvs0"), wish.gue_port)?)
+        }
+        (Some(_), false) if wish.gue_port.is_some() => Err(usage("--gue-port goes with --decap")),
         (Some(_), false) if wish.tun.is_some() => Err(usage("--tun goes with --decap")),
         (Some(file), false) => {
             let config = load(file)?;

@@ -58,8 +58,11 @@ ipvsadm -C
 -a -t10.0.0.100:80 -r 10.0.0.2 -m -w0 -x 9 -y=3
 -a -t 10.0.0.100:80 -r 10.0.0.3:80
 -a -t 10.0.0.100:80 -r [fd00::3]:80 -i --tun-type ipip
+-a -t 10.0.0.100:80 -r 10.0.0.4 -i --tun-type gre --tun-csum
+-a -t 10.0.0.100:80 -r 10.0.0.5 -i --tun-type gue --tun-port 6080 --tun-remcsum
 -e -t 10.0.0.100:80 -r 10.0.0.3 -g --weight=7
 ipvsadm --add-service --udp-service [fd00::64]:53 --ops -b flag-1,flag-3 -s none
+-A --sctp-service 10.0.0.100:9
 -A -f 1 -6 -p -M 64
 -A -f 1
 -D -f 1
@@ -140,20 +143,20 @@ fn everything_can_be_said_in_the_usual_manners() {
     assert!(config.knobs.sloppy_tcp && !config.knobs.ip_forward);
     assert_eq!(config.knobs.conn_reuse_mode, 0);
     assert_eq!(config.timeouts_s, Timeouts { tcp: 100, tcp_fin: 120, udp: 50 });
-    assert_eq!(config.services.len(), 3);
+    assert_eq!(config.services.len(), 4);
     let marks: Vec<_> = config.marks.iter().map(|rule| rule.family).collect();
     assert_eq!(marks, [Family::V4, Family::V4, Family::V6]);
     assert_eq!(config.marks[0].target, MarkTarget::End);
     let services: Vec<_> = config.services.values().collect();
     let (web, servers) = services[0];
     assert_eq!((web.persistent_s, web.netmask), (Some(300), 0xffff_ff00));
-    assert_eq!(servers.len(), 3);
+    assert_eq!(servers.len(), 5);
     assert_eq!((servers[0].weight, servers[0].upper, servers[0].lower), (0, 9, 3));
     assert_eq!((servers[1].weight, servers[1].method), (7, Method::Route));
     let (dns, _) = services[1];
     assert_eq!((dns.scheduler, dns.sched_flags, dns.one_packet), (None, 5, true));
-    assert_eq!(services[2].0.persistent_s, Some(360));
-    assert_eq!(services[2].1[0].dest, at("fd00::5", 0));
+    assert_eq!(services[3].0.persistent_s, Some(360));
+    assert_eq!(services[3].1[0].dest, at("fd00::5", 0));
 }
 
 #[test]
@@ -222,9 +225,12 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-A -f 0", 7, &["illegal firewall mark `0`"]),
     ("-A -6 -f 1", 4, &["`-6` is used before `-f`"]),
     ("-A -u 10.0.0.1:80 -s wcl", 22, &["unknown scheduler `wcl`", "did you mean `wlc`?"]),
-    ("-A -u 10.0.0.1:80 -s sh", 22, &["scheduler `sh` is known but not built", "rr wrr lc wlc"]),
+    (
+        "-A -u 10.0.0.1:80 -s shh",
+        22,
+        &["unknown scheduler `shh`", "rr wrr lc wlc lblc lblcr dh sh"],
+    ),
     ("-A -u 10.0.0.1:80 --pe sip", 24, &["`sip` is known but not built"]),
-    ("-A --sctp-service 10.0.0.1:80", 4, &["`--sctp-service` is known but not built"]),
     ("-A -u 10.0.0.1:80 -p 2678401", 22, &["illegal timeout", "1 to 2678400"]),
     ("-A -u 10.0.0.1:80 -p0", 21, &["illegal timeout `0`"]),
     ("-A -u 10.0.0.1:80 -M 255.255.0.256", 22, &["illegal persistence mask"]),
@@ -236,7 +242,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-a -t 10.0.0.100:80 -r web1:80", 24, &["illegal real server", "names are not looked up"]),
     ("-a -t 10.0.0.100:80 -r fd00::2", 24, &["by tunnel only", "`-i`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 --tun-type ipip", 33, &["without `-i`"]),
-    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-type gue", 47, &["`gue` is known but not built"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-type gue", 36, &["`gue` needs `--tun-port`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-csum", 36, &["takes no `--tun-csum`"]),
     ("--set 1 2", 1, &["three timeouts"]),
     ("--set 1 2 x", 11, &["illegal timeout `x`"]),
@@ -317,7 +323,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("sysctl -w net.ipv4.ip_forwrad=1", 11, &["unknown sysctl", "`net.ipv4.ip_forward`?"]),
     ("net.ipv4.vs.sloppy_tcp = 2", 26, &["illegal value `2`", "expected 0 to 1"]),
     ("net.ipv4.vs.sloppy_tcp", 1, &["missing argument", "NAME = VALUE"]),
-    ("net.ipv4.vs.drop_entry = 1", 26, &["known, not honoured in this version"]),
+    ("net.ipv4.vs.sync_retries = 1", 28, &["known, not honoured in this version"]),
     ("sysctl -x", 8, &["unknown option `-x`"]),
     // Letters.
     ("–C", 1, &["this is an en dash (U+2013); write `-C`"]),
@@ -358,7 +364,7 @@ fn a_mistake_in_each_position_is_shown_where_it_is_and_says_what_would_be_right(
 fn a_complaint_is_printed_with_its_line_a_caret_and_advice() {
     let printed = complaints("\n  -A -t 10.0.0.1:80 -s wcl # here\n")[0].to_string();
     let wanted = "r:2:24: unknown scheduler `wcl`\n  -A -t 10.0.0.1:80 -s wcl # here\n\
-        \u{20}                      ^~~\nexpected one of rr wrr lc wlc; did you mean `wlc`?";
+        \u{20}                      ^~~\nexpected one of rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos; did you mean `wlc`?";
     assert_eq!(printed, wanted);
 }
 

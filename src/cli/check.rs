@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
+use crate::config::knob::KNOBS;
 use crate::config::{
     Config, DestSpec, Method, PortConfig, PortKind, RouteTarget, ServiceKey, ServiceSpec,
 };
@@ -51,6 +52,9 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     for rule in &config.marks {
         writeln!(out, "  {rule}")?;
     }
+    let moot: Vec<_> = moot_settings(config).collect();
+    heading(out, "Settings that change nothing here", moot.is_empty())?;
+    moot.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
     heading(out, "Services", config.services.is_empty())?;
     for (service, dests) in config.services.values() {
         write_service(out, service, dests)?;
@@ -58,6 +62,17 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     let answers = answers(config);
     heading(out, "Answers for", answers.is_empty())?;
     answers.iter().try_for_each(|line| writeln!(out, "  {line}"))
+}
+
+/// One line for each sysctl that was set and has nothing to do.
+fn moot_settings(config: &Config) -> impl Iterator<Item = String> + '_ {
+    let defaults = Config::default();
+    KNOBS.iter().filter_map(move |info| {
+        let (place, why) = (info.place?, info.moot?);
+        let value = (place.get)(&config.knobs);
+        let set = value != (place.get)(&defaults.knobs);
+        set.then(|| format!("{} = {value}: {why}", info.name))
+    })
 }
 
 fn heading(out: &mut String, text: &str, is_empty: bool) -> fmt::Result {

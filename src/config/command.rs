@@ -14,22 +14,7 @@ use super::{host, ipvs, marks, nettools, Command};
 
 /// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
 /// one takes its row away.
-pub const NOT_BUILT: &[(&str, &str)] = &[
-    ("scheduler", "sed"),
-    ("scheduler", "nq"),
-    ("scheduler", "lblc"),
-    ("scheduler", "lblcr"),
-    ("scheduler", "dh"),
-    ("scheduler", "sh"),
-    ("scheduler", "fo"),
-    ("scheduler", "ovf"),
-    ("scheduler", "mh"),
-    ("scheduler", "twos"),
-    ("tunnel type", "gue"),
-    ("tunnel type", "gre"),
-    ("persistence engine", "sip"),
-    ("option", "--sctp-service"),
-];
+pub const NOT_BUILT: &[(&str, &str)] = &[("persistence engine", "sip")];
 
 /// A command, and where the words are that a refusal may be about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +113,6 @@ pub(super) fn built(what: &'static str, name: &str, at: &Span) -> Result<(), Fau
     let fault = Fault::new(at.clone(), Mistake::NotBuilt { what, name: name.to_owned() });
     Err(match what {
         "scheduler" => fault.expecting(format!("built in: {}", scheduler_names().join(" "))),
-        "tunnel type" => fault.expecting("built in: ipip"),
         _ => fault,
     })
 }

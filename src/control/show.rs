@@ -35,6 +35,12 @@ fn service_line(spec: &ServiceSpec) -> String {
     let mut line = service_name(&spec.key);
     let scheduler = spec.scheduler.map_or("none", |kind| kind.name());
     let _ = write!(line, " {scheduler}");
+    let names = spec.scheduler.map_or(["flag-1", "flag-2", "flag-3"], |kind| kind.flag_names());
+    let set = (0..).zip(names).filter(|(bit, _)| spec.sched_flags & (1 << bit) != 0);
+    let flags: Vec<_> = set.map(|(_, name)| name).collect();
+    if !flags.is_empty() {
+        let _ = write!(line, " ({})", flags.join(","));
+    }
     if let Some(seconds) = spec.persistent_s {
         let _ = write!(line, " persistent {seconds}");
         let family = spec.key.family();
@@ -126,6 +132,28 @@ const fn signed(bits: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sched::Scheduler::{Mh, Rr, Sh};
+
+    #[test]
+    fn flags_have_the_names_of_the_scheduler_and_stand_before_persistence() {
+        let key = ServiceKey::Mark { family: Family::V4, mark: 5 };
+        let line = |scheduler, sched_flags| {
+            service_line(&ServiceSpec {
+                key,
+                scheduler,
+                sched_flags,
+                persistent_s: Some(60),
+                netmask: 0xffff_0000,
+                one_packet: true,
+                sip: false,
+            })
+        };
+        let rest = "persistent 60 mask 255.255.0.0 ops\n";
+        assert_eq!(line(None, 1), format!("FWM  5 none (flag-1) {rest}"));
+        assert_eq!(line(Some(Sh), 3), format!("FWM  5 sh (sh-fallback,sh-port) {rest}"));
+        assert_eq!(line(Some(Mh), 6), format!("FWM  5 mh (mh-port,flag-3) {rest}"));
+        assert_eq!(line(Some(Rr), 0), format!("FWM  5 rr {rest}"));
+    }
 
     #[test]
     fn addresses_sort_as_the_tool_sorts_them_also_backwards() {
