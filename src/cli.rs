@@ -8,6 +8,7 @@
 //! out on purpose: a configuration outside the rules file.
 
 mod check;
+mod lint;
 mod realserver;
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 
 use argh::{EarlyExit, FromArgs};
-use log::LevelFilter;
+use log::{warn, LevelFilter};
 
 use crate::config::{complaint, rules, Config};
 use crate::engine::Engine;
@@ -32,6 +33,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The rules file cannot be read or is not right; nothing was created.
     pub const RULES: u8 = 3;
+    /// `check --lint`: the rules can be run, and something in them will not work.
+    pub const WARNED: u8 = 4;
 }
 
 /// Linux IPVS in userspace: balances what comes in by TAP and TUN devices over real servers.
@@ -42,7 +45,8 @@ pub mod exit {
     error_code(0, "everything was done"),
     error_code(1, "something failed while running: a device, a socket"),
     error_code(2, "the command line was not understood"),
-    error_code(3, "the rules cannot be read or are not right; nothing was created")
+    error_code(3, "the rules cannot be read or are not right; nothing was created"),
+    error_code(4, "check --lint: the rules can be run, and something in them will not work")
 )]
 struct Args {
     /// print the version
@@ -117,17 +121,22 @@ fn engine_named(name: &str) -> Result<Engines, String> {
     name = "check",
     help_triggers("-h", "--help", "help"),
     example = "{command_name} /etc/tapvs.rules",
+    example = "{command_name} --lint /etc/tapvs.rules",
     error_code(0, "the rules are right"),
     error_code(2, "the command line was not understood"),
     error_code(
         3,
         "the rules cannot be read or are not right; all complaints are on standard error"
-    )
+    ),
+    error_code(4, "--lint: the rules can be run, and something in them will not work")
 )]
 struct Check {
     /// the rules file; - reads standard input
     #[argh(positional)]
     file: String,
+    /// tell instead, line by line, what is legal and will not work
+    #[argh(switch)]
+    lint: bool,
     /// log more; twice: everything
     #[argh(switch, short = 'v')]
     verbose: u8,
@@ -190,8 +199,8 @@ impl From<Fault> for Failure {
 
 /// Runs what `args` (the program's name first) ask for and returns the exit code.
 pub fn run(args: Vec<OsString>) -> u8 {
-    match parse(args).and_then(|parsed| parsed.map_or(Ok(()), obey)) {
-        Ok(()) => exit::FINE,
+    match parse(args).and_then(|parsed| parsed.map_or(Ok(exit::FINE), obey)) {
+        Ok(code) => code,
         Err(Failure::Usage(text)) => {
             complain(&text);
             exit::USAGE
@@ -246,10 +255,10 @@ fn spell_out(word: String, words: &mut Vec<String>) {
     words.push(word);
 }
 
-fn obey(args: Args) -> Result<(), Failure> {
+fn obey(args: Args) -> Result<u8, Failure> {
     if args.version {
         say(concat!("tapvs ", env!("CARGO_PKG_VERSION")));
-        return Ok(());
+        return Ok(exit::FINE);
     }
     let (verbose, quiet) = (args.verbose, args.quiet);
     match args.wish {
@@ -258,21 +267,36 @@ fn obey(args: Args) -> Result<(), Failure> {
         }
         Some(Wish::Run(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
-            run_director(&wish)
+            run_director(&wish).map(|()| exit::FINE)
         }
         Some(Wish::Check(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
-            let mut config = load(&wish.file)?;
-            system::complete(&mut config);
-            Engine::new(&config, 0).map_err(|why| refused(&wish.file, &why))?;
-            say(check::explanation(&wish.file, &config).trim_end());
-            Ok(())
+            check_rules(&wish)
         }
         Some(Wish::Realserver(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
-            serve_realserver(&wish)
+            serve_realserver(&wish).map(|()| exit::FINE)
         }
     }
+}
+
+fn check_rules(wish: &Check) -> Result<u8, Failure> {
+    let mut read = read(&wish.file)?;
+    system::complete(&mut read.config);
+    Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
+    if !wish.lint {
+        warn_of_asides(&wish.file, &read);
+        say(check::explanation(&wish.file, &read.config).trim_end());
+        return Ok(exit::FINE);
+    }
+    let (label, found) = (label(&wish.file), lint::warnings(&read));
+    if found.is_empty() {
+        say(&format!("{label}: fine"));
+        return Ok(exit::FINE);
+    }
+    let shown: Vec<_> = found.iter().map(|warning| warning.shown(label)).collect();
+    say(&shown.join("\n"));
+    Ok(exit::WARNED)
 }
 
 fn run_director(wish: &Run) -> Result<(), Failure> {
@@ -341,11 +365,37 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
 
 /// Reads and understands a rules file.
 fn load(file: &str) -> Result<Config, Failure> {
-    let (label, text) = if file == "-" {
+    let read = read(file)?;
+    warn_of_asides(file, &read);
+    Ok(read.config)
+}
+
+/// Says which lines were passed over, and why.
+fn warn_of_asides(file: &str, read: &rules::Read) {
+    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
+        warn!("{}:{}: {}", label(file), aside.line, aside.text);
+    }
+    if read.asides.len() > complaint::TOLD_MAX {
+        warn!("{}: {} lines were passed over", label(file), read.asides.len());
+    }
+}
+
+/// How a rules file is called in what we say about it.
+fn label(file: &str) -> &str {
+    if file == "-" {
+        return "standard input";
+    }
+    file
+}
+
+/// The same, with the places where it says what it says.
+fn read(file: &str) -> Result<rules::Read, Failure> {
+    let label = label(file);
+    let text = if file == "-" {
         let mut text = Vec::new();
-        ("standard input", io::stdin().lock().read_to_end(&mut text).map(|_| text))
+        io::stdin().lock().read_to_end(&mut text).map(|_| text)
     } else {
-        (file, fs::read(file))
+        fs::read(file)
     };
     let text = text.map_err(|e| {
         Failure::Rules(vec![Fault::new(format!("tapvs: reading {label}"), e).to_string()])
@@ -355,7 +405,7 @@ fn load(file: &str) -> Result<Config, Failure> {
         let line = e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count() + 1;
         Failure::Rules(vec![format!("{label}:{line}: this is not UTF-8 text")])
     })?;
-    rules::load(label, &text).map_err(|all| Failure::Rules(complaint::told(&all)))
+    rules::read(label, &text).map_err(|all| Failure::Rules(complaint::told(&all)))
 }
 
 fn refused(file: &str, why: &impl std::fmt::Display) -> Failure {

@@ -137,6 +137,9 @@ impl Engine {
             Command::AddPort { .. }
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
+            | Command::SetAddress { .. }
+            | Command::RemoveAddress { .. }
+            | Command::RemoveRoute { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. } => Ok(()),
@@ -394,6 +397,9 @@ const fn is_wiring(command: &Command) -> bool {
         Command::AddPort { .. }
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
+            | Command::SetAddress { .. }
+            | Command::RemoveAddress { .. }
+            | Command::RemoveRoute { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
