@@ -89,7 +89,7 @@ impl Uring {
             arrived: VecDeque::with_capacity(usize::from(SLOTS)),
             armed: false,
             trouble: None,
-            outgoing: (0..WRITES).map(|_| Packet::with_capacity(FRAME_MAX)).collect(),
+            outgoing: (0..WRITES).map(|_| Packet::with_capacity(0)).collect(),
             free: (0..WRITES).collect(),
             failed: 0,
             piece: Packet::with_capacity(0),
@@ -183,6 +183,10 @@ impl Uring {
         }
         let place = self.free.pop().ok_or(io::ErrorKind::WouldBlock)?;
         let waiting = &mut self.outgoing[usize::from(place)];
+        if waiting.room(0).len() < FRAME_MAX {
+            // Its place was never used before.
+            *waiting = Packet::with_capacity(FRAME_MAX);
+        }
         if packet.room(0).len() < FRAME_MAX {
             // A frame of our own has a buffer of its own size, which is no use to the next reader.
             waiting.received(packet.link, packet.len());
