@@ -124,7 +124,9 @@ impl Engine {
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
             | Command::AddRoute { .. }
-            | Command::AddNeighbour { .. } => Ok(()),
+            | Command::AddNeighbour { .. }
+            | Command::StartDaemon(_)
+            | Command::StopDaemon(_) => Ok(()),
         };
         done.expect("the ground state has agreed, and it and the director agree");
         match command {
@@ -133,6 +135,14 @@ impl Engine {
             Command::Clear => cleared.iter().for_each(|key| self.leave_virtual(key)),
             _ => {}
         }
+    }
+
+    /// `-Z`: the counters of one service and its servers, or all of them, begin anew.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchService`].
+    pub fn zero(&mut self, key: Option<&ServiceKey>) -> Result<(), Refusal> {
+        self.fast.director.zero(key)
     }
 
     /// A service's address is ours from now on, and its networks are told.
@@ -268,10 +278,11 @@ impl Engine {
         self.slow.announce(now, &mut self.fast.router);
     }
 
-    /// Does what is due: neighbour timers, expiry of connections.
+    /// Does what is due: neighbour timers, samples of counters, expiry of connections.
     pub fn poll(&mut self, now: Instant) {
         self.slow.poll(now, &mut self.fast.router);
         self.send_errors(now);
+        self.fast.director.sample(now);
         self.expiring = self.fast.director.expire(now, EXPIRE_BUDGET);
     }
 

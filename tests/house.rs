@@ -16,8 +16,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("slow", &["world", "packet", "net"]),
     ("control", &["world", "packet", "config", "conn", "director"]),
     ("engine", &["world", "packet", "net", "config", "director", "fast", "slow", "control"]),
-    ("io", &["world", "packet", "net", "config", "slow", "engine"]),
-    ("cli", &["world", "packet", "net", "config", "engine", "io"]),
+    ("io", &["world", "packet", "net", "config", "slow", "control", "engine"]),
+    ("cli", &["world", "packet", "net", "config", "control", "engine", "io"]),
 ];
 
 /// Lines of a file without its tests.

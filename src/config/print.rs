@@ -11,14 +11,17 @@ use crate::world::Knobs;
 
 use super::knob::KNOBS;
 use super::{
-    Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
+    Command, Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
     Timeouts, TunnelChecksum, TunnelType,
 };
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ports.iter().try_for_each(|port| write_port(f, port))?;
-        self.routes.iter().try_for_each(|(prefix, target)| write_route(f, *prefix, target))?;
+        for (prefix, target) in &self.routes {
+            write_route(f, *prefix, target)?;
+            writeln!(f)?;
+        }
         for (addr, mac, dev) in &self.neighbours {
             writeln!(f, "ip neigh add {addr} lladdr {mac} dev {}", Quoted(dev))?;
         }
@@ -40,7 +43,54 @@ impl fmt::Display for Config {
                 writeln!(f, "-a {} {dest}", spec.key)?;
             }
         }
-        Ok(())
+        self.sync.values().try_for_each(|daemon| writeln!(f, "{daemon}"))
+    }
+}
+
+impl fmt::Display for Command {
+    /// The line that says it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddPort { name, kind } => {
+                write!(f, "ip tuntap add dev {} mode {}", Quoted(name), mode(*kind))
+            }
+            Self::SetLink { name, settings } => {
+                write!(f, "ip link set dev {}", Quoted(name))?;
+                if let Some(mac) = settings.mac {
+                    write!(f, " address {mac}")?;
+                }
+                if let Some(mtu) = settings.mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                match &settings.master {
+                    Some(master) => write!(f, " master {}", Quoted(master)),
+                    None => Ok(()),
+                }
+            }
+            Self::AddAddress { prefix, dev } => {
+                write!(f, "ip{} addr add {prefix} dev {}", family_option(*prefix), Quoted(dev))
+            }
+            Self::AddRoute { prefix, target } => write_route(f, *prefix, target),
+            Self::AddNeighbour { addr, mac, dev } => {
+                write!(f, "ip neigh add {addr} lladdr {mac} dev {}", Quoted(dev))
+            }
+            Self::SetKnob { knob, value } => write!(f, "{} = {value}", knob.info().name),
+            Self::AddService(spec) => write!(f, "{spec}"),
+            Self::EditService(spec) => {
+                f.write_str("-E ")?;
+                spec.write(f)
+            }
+            Self::DeleteService(key) => write!(f, "-D {key}"),
+            Self::Clear => f.write_str("-C"),
+            Self::AddDest(key, dest) => write!(f, "-a {key} {dest}"),
+            Self::EditDest(key, dest) => write!(f, "-e {key} {dest}"),
+            Self::DeleteDest(key, dest) => write!(f, "-d {key} -r {dest}"),
+            Self::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
+                write!(f, "--set {tcp_s} {tcp_fin_s} {udp_s}")
+            }
+            Self::StartDaemon(daemon) => write!(f, "{daemon}"),
+            Self::StopDaemon(role) => write!(f, "--stop-daemon {}", role.name()),
+        }
     }
 }
 
@@ -60,8 +110,16 @@ impl fmt::Display for ServiceKey {
 impl fmt::Display for ServiceSpec {
     /// The `-A` line of `ipvsadm-save -n`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("-A ")?;
+        self.write(f)
+    }
+}
+
+impl ServiceSpec {
+    /// The line without its command.
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheduler = self.scheduler.map_or("none", |scheduler| scheduler.name());
-        write!(f, "-A {} -s {scheduler}", self.key)?;
+        write!(f, "{} -s {scheduler}", self.key)?;
         if let Some(seconds) = self.persistent_s {
             write!(f, " -p {seconds}")?;
         }
@@ -123,13 +181,16 @@ const fn checksum_option(checksum: TunnelChecksum) -> &'static str {
     }
 }
 
-fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
-    let name = Quoted(&port.name);
-    let mode = match port.kind {
+const fn mode(kind: PortKind) -> &'static str {
+    match kind {
         PortKind::Tap => "tap",
         PortKind::Tun => "tun",
-    };
-    writeln!(f, "ip tuntap add dev {name} mode {mode}")?;
+    }
+}
+
+fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
+    let name = Quoted(&port.name);
+    writeln!(f, "ip tuntap add dev {name} mode {}", mode(port.kind))?;
     let settings = &port.settings;
     if let Some(mac) = settings.mac {
         writeln!(f, "ip link set dev {name} address {mac}")?;
@@ -152,12 +213,12 @@ fn write_route(f: &mut fmt::Formatter<'_>, prefix: Prefix, target: &RouteTarget)
         RouteTarget::Via { gateway, dev } => {
             write!(f, "ip{ip} route add {prefix} via {gateway}")?;
             match dev {
-                Some(dev) => writeln!(f, " dev {}", Quoted(dev)),
-                None => writeln!(f),
+                Some(dev) => write!(f, " dev {}", Quoted(dev)),
+                None => Ok(()),
             }
         }
-        RouteTarget::Dev(dev) => writeln!(f, "ip{ip} route add {prefix} dev {}", Quoted(dev)),
-        RouteTarget::Local => writeln!(f, "ip{ip} route add local {prefix} dev lo"),
+        RouteTarget::Dev(dev) => write!(f, "ip{ip} route add {prefix} dev {}", Quoted(dev)),
+        RouteTarget::Local => write!(f, "ip{ip} route add local {prefix} dev lo"),
     }
 }
 
@@ -169,7 +230,7 @@ const fn family_option(prefix: Prefix) -> &'static str {
 }
 
 /// A name, in quotes where it would not be read as it stands.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

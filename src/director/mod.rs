@@ -53,6 +53,7 @@ pub struct Director {
     pub knobs: Knobs,
     total: Stats,
     trash_due: Instant,
+    sampling: stats::Sampling,
 }
 
 impl Director {
@@ -65,6 +66,7 @@ impl Director {
             knobs: Knobs::default(),
             total: Stats::default(),
             trash_due: Instant::ZERO,
+            sampling: stats::Sampling::new(),
         }
     }
 
@@ -301,10 +303,10 @@ impl Director {
         true
     }
 
-    /// When [`expire`](Self::expire) may have something to do.
+    /// When [`expire`](Self::expire) or [`sample`](Self::sample) may have something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let trash = self.services.has_trash().then_some(self.trash_due);
-        [self.table.deadline(), trash].into_iter().flatten().min()
+        [self.table.deadline(), trash, self.sample_deadline()].into_iter().flatten().min()
     }
 
     /// `-A`.
