@@ -22,7 +22,7 @@ use ipvsadm::Role;
 use log::LevelFilter;
 
 use crate::config::tool::What;
-use crate::config::{rules, Config};
+use crate::config::{complaint, rules, Config};
 use crate::engine::Engine;
 use crate::control::wire::Request;
 use crate::control::{json, proc};
@@ -130,10 +130,16 @@ struct Check {
     /// the rules file; - reads standard input
     #[argh(positional)]
     file: String,
+    /// log more; twice: everything
+    #[argh(switch, short = 'v')]
+    verbose: u8,
+    /// log warnings and errors only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
 }
 
 /// The real servers' side. With -r: print a shell script that sets real servers up. With --decap:
-/// take IP-in-IP tunnels off on this host, whose kernel need not know how.
+/// take tunnels (IP in IP, GRE, GUE) off on this host, whose kernel need not know how.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -157,6 +163,9 @@ struct Realserver {
     /// take tunnels off in the foreground; prints "ready" when it does
     #[argh(switch)]
     decap: bool,
+    /// the UDP port on which --decap takes GUE tunnels off as well
+    #[argh(option, arg_name = "port")]
+    gue_port: Option<u16>,
     /// the TUN device that --decap makes (tapvs0)
     #[argh(option, arg_name = "name")]
     tun: Option<String>,
@@ -281,7 +290,9 @@ fn spell_out(word: String, words: &mut Vec<String>) {
         words.extend(cluster.bytes().map(|_| "-v".to_owned()));
         return;
     }
-    let follows_option = words.last().is_some_and(|last| last.starts_with('-'));
+    let switches = ["-v", "--verbose", "-q", "--quiet", "--lint"];
+    let takes_it = |last: &String| last.starts_with('-') && !switches.contains(&last.as_str());
+    let follows_option = words.last().is_some_and(takes_it);
     if word == "-" && !follows_option {
         words.push("--".to_owned());
     }
@@ -303,6 +314,7 @@ fn obey(args: Args) -> Result<(), Failure> {
             run_director(&wish)
         }
         Some(Wish::Check(wish)) => {
+            log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
             let mut config = load(&wish.file)?;
             system::complete(&mut config);
             Engine::new(&config, 0).map_err(|why| refused(&wish.file, &why))?;
@@ -403,7 +415,10 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
         (Some(_), true) => Err(usage("either -r or --decap, not both")),
         (None, false) => Err(usage("-r FILE prints commands, --decap takes tunnels off; which?")),
         (None, true) if wish.server.is_some() => Err(usage("--server goes with -r")),
-        (None, true) => Ok(system::decap::run(wish.tun.as_deref().unwrap_or("tapvs0"))?),
+        (None, true) => {
+            Ok(system::decap::run(wish.tun.as_deref().unwrap_or("tapvs0"), wish.gue_port)?)
+        }
+        (Some(_), false) if wish.gue_port.is_some() => Err(usage("--gue-port goes with --decap")),
         (Some(_), false) if wish.tun.is_some() => Err(usage("--tun goes with --decap")),
         (Some(file), false) => {
             let config = load(file)?;
@@ -431,8 +446,7 @@ fn load(file: &str) -> Result<Config, Failure> {
         let line = e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count() + 1;
         Failure::Rules(vec![format!("{label}:{line}: this is not UTF-8 text")])
     })?;
-    rules::load(label, &text)
-        .map_err(|all| Failure::Rules(all.iter().map(ToString::to_string).collect()))
+    rules::load(label, &text).map_err(|all| Failure::Rules(complaint::told(&all)))
 }
 
 fn refused(file: &str, why: &impl std::fmt::Display) -> Failure {
@@ -479,6 +493,7 @@ mod tests {
         };
         assert_eq!(spelled(&["run", "-vv", "-r", "-"]), "run -v -v -r -");
         assert_eq!(spelled(&["check", "-"]), "check -- -");
+        assert_eq!(spelled(&["check", "-v", "-"]), "check -v -- -");
         assert_eq!(spelled(&["--version", "-v"]), "--version -v");
     }
 }

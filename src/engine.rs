@@ -5,15 +5,17 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use crate::config::{
     Command, Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey,
 };
 use crate::control::show;
+use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
-use crate::packet::{DropCounters, DropReason, Headers, LinkId, Packet, Verdict};
+use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Packet, Verdict, Why};
 use crate::slow::{Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
@@ -22,6 +24,9 @@ const CONNECTIONS_MAX: usize = 8 << 20;
 
 /// Bytes of an IP packet on a port whose MTU nobody gave.
 pub const MTU_DEFAULT: u16 = 1500;
+
+/// Addresses that are announced in one go; their frames wait in a bounded queue.
+const ANNOUNCE_BATCH: usize = 256;
 
 /// Connections that are forgotten in one go, so that a mass expiry does not hold packets up.
 const EXPIRE_BUDGET: usize = 4096;
@@ -32,12 +37,17 @@ pub struct Engine {
     fast: Fast,
     slow: Slow,
     config: Config,
+    rng: Rng,
     /// Whole packets put together from fragments, ready to be sent.
     ready: VecDeque<Packet>,
     received: u64,
     forwarded: u64,
     answered: u64,
     drops: DropCounters,
+    /// When all addresses were announced last.
+    announced: Option<Instant>,
+    /// Addresses that are still to be told, a few at a time.
+    to_announce: Vec<IpAddr>,
     /// More connections may be due than were forgotten in one go.
     expiring: bool,
 }
@@ -59,11 +69,14 @@ impl Engine {
             ),
             slow: Slow::new(rng.fork(4)),
             config: Config::default(),
+            rng: rng.fork(5),
             ready: VecDeque::new(),
             received: 0,
             forwarded: 0,
             answered: 0,
             drops: DropCounters::default(),
+            announced: None,
+            to_announce: Vec::new(),
             expiring: false,
         };
         engine.reload(Instant::ZERO, config.clone())?;
@@ -87,7 +100,8 @@ impl Engine {
     /// Why it cannot be done.
     pub fn apply(&mut self, now: Instant, command: &Command) -> Result<(), Refusal> {
         if is_wiring(command) {
-            let why = "ports, addresses, routes and neighbours change by a reload".to_owned();
+            let why =
+                "ports, addresses, routes, neighbours and marks change by a reload".to_owned();
             return Err(Refusal::Host(why));
         }
         let before = match command {
@@ -125,6 +139,7 @@ impl Engine {
             | Command::AddAddress { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
+            | Command::AddMarkRule { .. }
             | Command::StartDaemon(_)
             | Command::StopDaemon(_) => Ok(()),
         };
@@ -150,7 +165,7 @@ impl Engine {
         let ServiceKey::Address { virt, .. } = key else { return };
         let was_ours = self.fast.router.is_local(virt.addr);
         self.fast.router.add_virtual(virt.addr);
-        if !was_ours {
+        if !was_ours && self.announced.is_some() {
             self.slow.announce_address(now, &mut self.fast.router, virt.addr);
         }
     }
@@ -173,6 +188,9 @@ impl Engine {
             // A router for trying: it fails where the real one would, and then nothing has changed.
             wire(&mut Router::new(Vec::new(), Rng::new(0)), now, &new, links.clone())?;
             wire(&mut self.fast.router, now, &new, links)?;
+            let ports: Vec<_> = self.fast.router.links().collect();
+            let ports: Vec<_> = ports.iter().map(|(id, link)| (*id, link.name.as_str())).collect();
+            self.fast.marks = Marks::new(&new.marks, &ports, self.rng.fork(0));
         }
         let commands = self.config.commands_to(&new);
         self.config = new;
@@ -215,8 +233,11 @@ impl Engine {
             }
             Verdict::Drop(reason) => self.drops.add(reason),
             Verdict::Punt(why) => {
-                let mut copy = Packet::copy_of(packet.link, packet.bytes());
-                copy.mark = packet.mark;
+                let mut copy = packet.kept();
+                // What waits may still leave whole; whoever looks inside wants the sums right.
+                if !matches!(why, Why::Resolve { .. } | Why::TooLong { .. }) {
+                    vnet::complete(&mut copy);
+                }
                 let outcome = self.slow.handle(now, &mut self.fast.router, copy, why);
                 self.conclude(now, outcome);
                 self.send_errors(now);
@@ -255,7 +276,7 @@ impl Engine {
         }
     }
 
-    /// Sends the ICMP errors that were made; the director sees them as any packet that leaves.
+    /// Sends the ICMP errors and resets that were made; the director sees them as any packet that leaves.
     fn send_errors(&mut self, now: Instant) {
         while let Some(mut error) = self.slow.take_error() {
             let seen = Headers::of(error.bytes())
@@ -270,12 +291,23 @@ impl Engine {
     /// every batch of [`handle`](Self::handle), after [`poll`](Self::poll) and
     /// [`announce`](Self::announce).
     pub fn take(&mut self) -> Option<Packet> {
-        self.ready.pop_front().or_else(|| self.slow.take())
+        let next = self.ready.pop_front().or_else(|| self.slow.take());
+        if next.is_some() || self.to_announce.is_empty() {
+            return next;
+        }
+        let now = self.announced.unwrap_or_default();
+        for _ in 0..ANNOUNCE_BATCH {
+            let Some(addr) = self.to_announce.pop() else { break };
+            self.slow.announce_address(now, &mut self.fast.router, addr);
+        }
+        self.slow.take()
     }
 
     /// Tells every network of our addresses (gratuitous ARP, unsolicited neighbour advertisement).
+    /// From then on the address of a new service is told as it comes.
     pub fn announce(&mut self, now: Instant) {
-        self.slow.announce(now, &mut self.fast.router);
+        self.announced = Some(now);
+        self.to_announce = self.fast.router.addresses();
     }
 
     /// Does what is due: neighbour timers, samples of counters, expiry of connections.
@@ -331,7 +363,11 @@ impl Engine {
         if waiting > 0 {
             let _ = write!(line, " + waiting {waiting}");
         }
-        let _ = write!(line, "; sent on own account {}; drops:", later.own_sent);
+        let _ = write!(line, "; sent on own account {}", later.own_sent);
+        if later.own_lost > 0 {
+            let _ = write!(line, " (lost {})", later.own_lost);
+        }
+        line.push_str("; drops:");
         let counts: Vec<_> = self.drop_counts().collect();
         if counts.is_empty() {
             line.push_str(" none");
@@ -352,7 +388,7 @@ impl Engine {
     }
 }
 
-/// Whether a command is about ports, addresses, routes or neighbours.
+/// Whether a command is about ports, addresses, routes, neighbours or marks.
 const fn is_wiring(command: &Command) -> bool {
     matches!(
         command,
@@ -361,6 +397,7 @@ const fn is_wiring(command: &Command) -> bool {
             | Command::AddAddress { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
+            | Command::AddMarkRule { .. }
     )
 }
 

@@ -1,4 +1,4 @@
-//! The journey of a packet, on one page: receive → touch, admit → rewrite → egress.
+//! The journey of a packet, on one page: receive → mark → touch, admit → rewrite → egress.
 //!
 //! Each step answers, or ends the journey by `?`. Kept from the kernel: what is sent to us meets the
 //! director before the host, what travels through us meets it between routing and output; route,
@@ -6,15 +6,18 @@
 //!
 //! Nothing here allocates, logs or calls the system.
 
-use std::net::IpAddr;
+use std::hash::BuildHasher;
 
 use crate::conn::Forward;
-use crate::director::forward::{self, Outer};
-use crate::director::{Binding, Decision, Director};
+use crate::director::forward;
+use crate::director::mark::Marks;
+use crate::director::{Binding, Decision, Director, Told};
 use crate::net::{Hop, Router};
 use crate::packet::icmp::{Error, Source};
-use crate::packet::{ip, tunnel, DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
-use crate::world::{Instant, Rng};
+use crate::packet::tunnel::{Kind, Outer};
+use crate::packet::{ip, tunnel, vnet};
+use crate::packet::{DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
+use crate::world::{Instant, Keyed, Rng};
 
 /// A worker's view of the world: a router with a director in it.
 #[derive(Debug)]
@@ -23,13 +26,18 @@ pub struct Fast {
     pub router: Router,
     /// The load balancer.
     pub director: Director,
+    /// The rules that give packets their firewall mark.
+    pub marks: Marks,
+    /// Keys the source ports of GUE.
+    flow_key: Keyed,
     rng: Rng,
 }
 
 impl Fast {
     /// Puts a router and a director together; `rng` gives identifications to tunnel headers.
-    pub const fn new(router: Router, director: Director, rng: Rng) -> Self {
-        Self { router, director, rng }
+    pub const fn new(router: Router, director: Director, mut rng: Rng) -> Self {
+        let flow_key = Keyed::new(&mut rng);
+        Self { router, director, marks: Marks::none(), flow_key, rng }
     }
 
     /// A frame fresh from a port. What is to be sent is a frame again.
@@ -57,6 +65,7 @@ impl Fast {
         headers: Headers,
         largest: u16,
     ) -> Verdict {
+        packet.mark = self.marks.mark(packet.link, &headers, packet.bytes());
         let journey = if self.router.is_local(headers.dst) {
             self.for_us(now, packet, headers, largest)
         } else {
@@ -81,8 +90,27 @@ impl Fast {
             Decision::Pass => return Err(Verdict::Punt(Why::Local)),
             Decision::Refuse(error, reason) => return Err(refuse(error, reason)),
             Decision::Drop(reason) => return Err(Verdict::Drop(reason)),
+            Decision::Learnt => return Err(Verdict::Drop(DropReason::TunnelError)),
+            Decision::Relay { at, told } => {
+                packet.pull(usize::from(at));
+                return Err(refuse(self.retold(told), DropReason::TunnelError));
+            }
         };
         self.towards_server(now, packet, headers, &binding, largest)
+    }
+
+    /// What a client is told about the tunnel to its server. The kernel counts a plain tunnel's header
+    /// whatever the type; the next packet that is too long is told the rest.
+    fn retold(&self, told: Told) -> Error {
+        match told {
+            Told::Error(error) => error,
+            Told::TooBig { server, mtu } => {
+                let link = self.router.route(server).map_or(u16::MAX, |hop| hop.mtu);
+                let mtu = mtu.map_or(link, |mtu| mtu.min(link));
+                let inner = tunnel::inner_mtu(mtu, Family::of(server), Kind::Ipip);
+                Error::TooBig(u32::from(inner))
+            }
+        }
     }
 
     /// A request on its way to a real server.
@@ -95,42 +123,73 @@ impl Fast {
         largest: u16,
     ) -> Result<Verdict, Verdict> {
         let server = binding.dest.addr;
+        if server.is_loopback() && binding.forward == Forward::Masq {
+            return Err(Verdict::Drop(DropReason::LoopbackServer));
+        }
         if self.router.is_local(server) {
             forward::deliver(packet, &headers, binding).map_err(Verdict::Drop)?;
             return Err(Verdict::Punt(Why::Local));
         }
         let no_route = refuse(Error::HostUnreachable, DropReason::NoRoute);
-        let hop = self.router.route(server).ok_or(no_route)?;
+        let mut hop = self.router.route(server).ok_or(no_route)?;
+        hop.mtu = self.director.path_mtu(now, server, hop.mtu);
         if headers.ttl <= 1 {
             return Err(refuse(Error::TimeExceeded, DropReason::TtlExceeded));
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
-        self.check_fit(&headers, binding, hop)?;
-        let outer = || self.outer(&hop, server);
+        self.check_fit(&headers, vnet::longest_piece(packet), binding, hop, largest)?;
+        let flow_hash = match binding.tunnel {
+            Kind::Gue { .. } => self.flow_hash(&headers, packet.bytes()),
+            Kind::Ipip | Kind::Gre { .. } => 0,
+        };
+        let outer = || self.outer(&hop, binding, flow_hash);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
         Ok(self.leave(now, packet, hop, largest))
     }
 
     /// Whether a request fits into what its path carries, or may be cut.
-    fn check_fit(&self, headers: &Headers, binding: &Binding, hop: Hop) -> Result<(), Verdict> {
+    fn check_fit(
+        &self,
+        headers: &Headers,
+        longest: usize,
+        binding: &Binding,
+        hop: Hop,
+        largest: u16,
+    ) -> Result<(), Verdict> {
         let tunnelled = binding.forward == Forward::Tunnel;
         let room = match tunnelled {
-            true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr)),
+            true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr), binding.tunnel),
             false => hop.mtu,
         };
         let may_cut = !headers.dont_fragment
             || (tunnelled && headers.family == Family::V4 && !self.director.knobs.pmtu_disc);
-        if headers.len <= room || may_cut || binding.quotes_at.is_some() {
+        // An IPv6 packet that came in fragments leaves in such, and they must fit.
+        let len = match headers.family {
+            Family::V6 => longest.min(usize::from(largest)),
+            Family::V4 => longest,
+        };
+        if len <= usize::from(room) || may_cut || binding.quotes_at.is_some() {
             return Ok(());
         }
         Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))
     }
 
-    /// What a tunnel to `server` says in its outer header.
-    fn outer(&mut self, hop: &Hop, server: IpAddr) -> Option<Outer> {
+    /// What tells one flow from others in a tunnel's outer header.
+    fn flow_hash(&self, headers: &Headers, bytes: &[u8]) -> u32 {
+        let ports = headers.flow(bytes).map(|flow| (flow.src.port, flow.dst.port));
+        let hash = self.flow_key.hash_one((headers.src, headers.dst, headers.proto, ports));
+        u32::try_from(hash >> 32).expect("half of it")
+    }
+
+    /// What a tunnel says in its outer header.
+    fn outer(&mut self, hop: &Hop, binding: &Binding, flow_hash: u32) -> Option<Outer> {
+        let dst = binding.dest.addr;
         Some(Outer {
-            src: self.router.source_for(hop, Family::of(server))?,
+            src: self.router.source_for(hop, Family::of(dst))?,
+            dst,
+            kind: binding.tunnel,
+            flow_hash,
             copy_dont_fragment: self.director.knobs.pmtu_disc,
             id: self.rng.next_u16(),
         })
@@ -158,12 +217,13 @@ impl Fast {
             return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
         }
         let reassembled = largest != u16::MAX;
-        if headers.len > hop.mtu && headers.dont_fragment && !reassembled {
+        let too_long = vnet::longest_piece(packet) > usize::from(hop.mtu);
+        if too_long && headers.dont_fragment && !reassembled {
             return Err(told(Error::TooBig(u32::from(hop.mtu)), DropReason::TooBig));
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
-        if let Decision::Carry(binding) = self.director.related(packet, &headers) {
+        if let Decision::Carry(binding) = self.director.related(now, packet, &headers) {
             forward::rewrite(packet, &headers, &binding, || None).map_err(Verdict::Drop)?;
             let no_route = told(Error::NetUnreachable, DropReason::NoRoute);
             let hop = self.router.route(binding.dest.addr).ok_or(no_route)?;
@@ -173,7 +233,9 @@ impl Fast {
             Ok(()) => Ok(self.leave(now, packet, hop, largest)),
             Err(Decision::Refuse(error, reason)) => Err(told(error, reason)),
             Err(Decision::Drop(reason)) => Err(Verdict::Drop(reason)),
-            Err(Decision::Pass | Decision::Carry(_)) => Ok(self.leave(now, packet, hop, largest)),
+            Err(
+                Decision::Pass | Decision::Carry(_) | Decision::Learnt | Decision::Relay { .. },
+            ) => Ok(self.leave(now, packet, hop, largest)),
         }
     }
 

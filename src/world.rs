@@ -115,6 +115,32 @@ pub struct Knobs {
     pub ip_forward: bool,
     /// Route what is neither for us nor a service's (IPv6).
     pub ip6_forward: bool,
+    /// One first packet in so many is dropped when `drop_packet` is 3.
+    pub am_droprate: u32,
+    /// Pages of available memory below which the automatic defences act.
+    pub amemthresh: u32,
+    /// No effect here.
+    pub backup_only: bool,
+    /// A service by mark without a server sends packets on to their own address: never to one of ours.
+    pub cache_bypass: bool,
+    /// No effect here.
+    pub conntrack: bool,
+    /// 0 off, 1 and 2 when memory is short, 3 always: drop entries at random.
+    pub drop_entry: u32,
+    /// The same: drop first packets.
+    pub drop_packet: u32,
+    /// No effect here.
+    pub ignore_tunneled: bool,
+    /// Seconds that lblc remembers an address.
+    pub lblc_expiration_s: u32,
+    /// Seconds that lblcr remembers an address.
+    pub lblcr_expiration_s: u32,
+    /// An ICMP error that no connection knows makes one.
+    pub schedule_icmp: bool,
+    /// As `drop_entry`: the second set of TCP tables.
+    pub secure_tcp: u32,
+    /// No effect here.
+    pub snat_reroute: bool,
     /// 0: a SYN on an old connection stays with it; 1: TIME_WAIT and CLOSE are scheduled anew;
     /// 2: FIN_WAIT of a one-sided connection too.
     pub conn_reuse_mode: u32,
@@ -126,6 +152,8 @@ pub struct Knobs {
     pub nat_icmp_send: bool,
     /// Copy the inner "don't fragment" to the outer header and refuse what does not fit.
     pub pmtu_disc: bool,
+    /// An SCTP association may begin with any chunk but ABORT.
+    pub sloppy_sctp: bool,
     /// A TCP connection may begin with any packet but RST.
     pub sloppy_tcp: bool,
 }
@@ -135,11 +163,25 @@ impl Default for Knobs {
         Self {
             ip_forward: true,
             ip6_forward: true,
+            am_droprate: 10,
+            amemthresh: 1024,
+            backup_only: false,
+            cache_bypass: false,
+            conntrack: false,
+            drop_entry: 0,
+            drop_packet: 0,
+            ignore_tunneled: false,
+            lblc_expiration_s: 86400,
+            lblcr_expiration_s: 86400,
+            schedule_icmp: false,
+            secure_tcp: 0,
+            snat_reroute: true,
             conn_reuse_mode: 1,
             expire_nodest_conn: false,
             expire_quiescent_template: false,
             nat_icmp_send: false,
             pmtu_disc: true,
+            sloppy_sctp: false,
             sloppy_tcp: false,
         }
     }

@@ -113,6 +113,19 @@ fn a_file_that_is_not_text_is_refused_with_its_line() {
 }
 
 #[test]
+fn what_cannot_be_run_is_no_fine_file_and_rules_without_a_port_are_warned_about() {
+    let own = "ip tuntap add dev tapvs-t0 mode tap\nip link set tapvs-t0 master tapvs-t0\n";
+    for args in [&["check", "-"][..], &["run", "-r", "-"]] {
+        let (code, out, err) = outcome(args, own);
+        assert_eq!((code, out.as_str()), (3, ""), "{args:?}: {err}");
+        assert!(err.contains("standard input:2:"), "{args:?}: {err}");
+    }
+    let (code, out, _) = outcome(&["check", "-v", "-"], "-A -t 10.0.0.1:80\n");
+    assert_eq!(code, 0);
+    assert!(out.contains("\nWarning: there is no port"), "{out}");
+}
+
+#[test]
 fn rules_without_a_port_cannot_be_run() {
     let (code, _, err) = outcome(&["run", "-r", "-"], "\n");
     assert_eq!(code, 3);

@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 
-use tapvs::config::complaint::Complaint;
+use tapvs::config::complaint::{told, Complaint};
+use tapvs::config::marks::MarkTarget;
 use tapvs::config::rules::load;
 use tapvs::config::{
     Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey,
     ServiceSpec, Timeouts, TunnelType,
 };
-use tapvs::packet::{proto, Endpoint, Mac};
+use tapvs::packet::{proto, Endpoint, Family, Mac};
 use tapvs::sched::Scheduler;
 
 const EXAMPLE: &str = "\
@@ -40,18 +41,28 @@ ip r add default via fd00::fe
 ip ro replace to 10.5.0.0/16 via inet 10.0.0.254 dev tap0
 ip route add 10.6.0.0/16 dev tun0
 ip n add 10.0.0.9 lladdr 2:0:0:0:0:9 nud permanent dev tap0
+ip route replace default via fd00::fd
+ip address replace 10.0.0.1/24 dev tap0 brd + scope global label tap0:1
+ip address add 10.0.7.1/24 broadcast 10.0.7.255 dev tap0
 ip neighbor replace to 10.0.0.9 lladdr 02:00:00:00:00:0a dev tap0
 sysctl -w net.ipv4.vs.sloppy_tcp = 1 net/ipv4/ip_forward=0
 net.ipv4.vs.sync_threshold = 3 50
 net.ipv4.vs.conn_reuse_mode=0
+iptables -w -t mangle -A PREROUTING -i tap0 -d 10.0.0.100 -p tcp --dport 80 -j MARK --set-mark 1
+ip6tables -t mangle -A PREROUTING -i \"t+\" ! -s fd00::/64 -p udp -m multiport ! --dports 53,60:70 \\
+    -j MARK --or-mark 0x10
+iptables -t mangle -I PREROUTING -p icmp -j RETURN
 --set 100 0 50
 ipvsadm -C
 -At 10.0.0.100:http -srr -p300 -M 255.255.255.0
 -a -t10.0.0.100:80 -r 10.0.0.2 -m -w0 -x 9 -y=3
 -a -t 10.0.0.100:80 -r 10.0.0.3:80
 -a -t 10.0.0.100:80 -r [fd00::3]:80 -i --tun-type ipip
+-a -t 10.0.0.100:80 -r 10.0.0.4 -i --tun-type gre --tun-csum
+-a -t 10.0.0.100:80 -r 10.0.0.5 -i --tun-type gue --tun-port 6080 --tun-remcsum
 -e -t 10.0.0.100:80 -r 10.0.0.3 -g --weight=7
 ipvsadm --add-service --udp-service [fd00::64]:53 --ops -b flag-1,flag-3 -s none
+-A --sctp-service 10.0.0.100:9
 -A -f 1 -6 -p -M 64
 -A -f 1
 -D -f 1
@@ -126,21 +137,26 @@ fn everything_can_be_said_in_the_usual_manners() {
     assert_eq!(config.ports[0].settings.master.as_deref(), Some("br#0"));
     assert_eq!(config.ports[1].addresses, [net("10.9.0.1", 32)]);
     assert_eq!(config.routes[0].0, net("::", 0));
+    assert_eq!(config.routes.len(), 3);
     assert_eq!(config.neighbours.len(), 1);
+    assert_eq!(config.ports[0].addresses.len(), 3);
     assert!(config.knobs.sloppy_tcp && !config.knobs.ip_forward);
     assert_eq!(config.knobs.conn_reuse_mode, 0);
     assert_eq!(config.timeouts_s, Timeouts { tcp: 100, tcp_fin: 120, udp: 50 });
-    assert_eq!(config.services.len(), 3);
+    assert_eq!(config.services.len(), 4);
+    let marks: Vec<_> = config.marks.iter().map(|rule| rule.family).collect();
+    assert_eq!(marks, [Family::V4, Family::V4, Family::V6]);
+    assert_eq!(config.marks[0].target, MarkTarget::End);
     let services: Vec<_> = config.services.values().collect();
     let (web, servers) = services[0];
     assert_eq!((web.persistent_s, web.netmask), (Some(300), 0xffff_ff00));
-    assert_eq!(servers.len(), 3);
+    assert_eq!(servers.len(), 5);
     assert_eq!((servers[0].weight, servers[0].upper, servers[0].lower), (0, 9, 3));
     assert_eq!((servers[1].weight, servers[1].method), (7, Method::Route));
     let (dns, _) = services[1];
     assert_eq!((dns.scheduler, dns.sched_flags, dns.one_packet), (None, 5, true));
-    assert_eq!(services[2].0.persistent_s, Some(360));
-    assert_eq!(services[2].1[0].dest, at("fd00::5", 0));
+    assert_eq!(services[3].0.persistent_s, Some(360));
+    assert_eq!(services[3].1[0].dest, at("fd00::5", 0));
 }
 
 #[test]
@@ -167,13 +183,24 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-Z -t 10.0.0.100:80", 1, &["`-Z` is no rule"]),
     ("--start-daemon master", 1, &["`--start-daemon` is no rule"]),
     ("-C -A", 4, &["second command"]),
-    ("iptables -t mangle -A PREROUTING -j MARK --set-mark 1", 1, &["marks are not read"]),
+    ("nft add rule", 1, &["marks are read from `iptables -t mangle`"]),
+    ("iptables -A PREROUTING -j MARK --set-mark 1", 1, &["lacks `-t mangle`"]),
+    ("iptables -t filter -A INPUT -j DROP", 13, &["the table `filter` means nothing", "mangle"]),
+    ("iptables -t mangle -A OUTPUT -j MARK", 23, &["the chain `OUTPUT`", "`PREROUTING`"]),
+    ("iptables -t mangle -A PREROUTING -j DROP", 37, &["the target `DROP`", "`MARK`"]),
+    ("iptables -t mangle -A PREROUTING -i tap9 -j ACCEPT", 37, &["there is no port `tap9`"]),
+    ("iptables -t mangle -I PREROUTING 2 -j ACCEPT", 34, &["there are only 0 such rules"]),
+    ("iptables -t mangle -A PREROUTING -j MARK --set-mark x", 53, &["illegal mark `x`"]),
     // Options.
     ("-A -t 10.0.0.1:80 -q", 19, &["unknown option `-q`"]),
     ("-A --tcp-servce 10.0.0.1:80", 4, &["unknown option", "did you mean `--tcp-service`?"]),
     ("-A -weight 3 -t 1.1.1.1:1", 6, &["illegal weight `eight`"]),
     ("-A -tt 1.1.1.1:1 -s", 18, &["`-s`: missing argument"]),
     ("-A -u 10.0.0.1:80 -s", 19, &["`-s`: missing argument"]),
+    ("-A --tcp-service", 4, &["`--tcp-service`: missing argument"]),
+    ("-A -u 10.0.0.1:80 --scheduler", 19, &["`--scheduler`: missing argument"]),
+    ("-A -u 10.0.0.1:80 --scheduler=", 19, &["`--scheduler`: missing argument"]),
+    ("-A -u 10.0.0.1:80 -s ''", 19, &["`-s`: missing argument"]),
     ("-A -u 10.0.0.1:80 -s rr -s rr", 25, &["multiple `scheduler`"]),
     ("-A -u 10.0.0.1:80 -f 1", 19, &["multiple `service-address`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 -gm", 35, &["multiple `forwarding-method`"]),
@@ -189,6 +216,8 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-A -t -s rr", 7, &["the option `-s` stands where the address belongs"]),
     ("-A -t 10.0.0.1:70000", 7, &["`70000` is no port"]),
     ("-A -t [fd00::1]", 7, &["brackets"]),
+    ("-A -t fd00::1:80", 7, &["port 0", "write `[fd00::1]:80`"]),
+    ("-A -t fd00:1:2:3:4:5:6:7:80", 7, &["in brackets; write `[fd00:1:2:3:4:5:6:7]:PORT`"]),
     ("-A -t99999", 6, &["`99999` is a number"]),
     ("-A -t 10.0.0.1", 7, &["port 0 for a service that is not persistent"]),
     ("-A -t 10.0.0.1:0", 7, &["port 0", "expected ADDRESS:PORT"]),
@@ -196,9 +225,12 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-A -f 0", 7, &["illegal firewall mark `0`"]),
     ("-A -6 -f 1", 4, &["`-6` is used before `-f`"]),
     ("-A -u 10.0.0.1:80 -s wcl", 22, &["unknown scheduler `wcl`", "did you mean `wlc`?"]),
-    ("-A -u 10.0.0.1:80 -s sh", 22, &["scheduler `sh` is known but not built", "rr wrr lc wlc"]),
+    (
+        "-A -u 10.0.0.1:80 -s shh",
+        22,
+        &["unknown scheduler `shh`", "rr wrr lc wlc lblc lblcr dh sh"],
+    ),
     ("-A -u 10.0.0.1:80 --pe sip", 24, &["`sip` is known but not built"]),
-    ("-A --sctp-service 10.0.0.1:80", 4, &["`--sctp-service` is known but not built"]),
     ("-A -u 10.0.0.1:80 -p 2678401", 22, &["illegal timeout", "1 to 2678400"]),
     ("-A -u 10.0.0.1:80 -p0", 21, &["illegal timeout `0`"]),
     ("-A -u 10.0.0.1:80 -M 255.255.0.256", 22, &["illegal persistence mask"]),
@@ -210,7 +242,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("-a -t 10.0.0.100:80 -r web1:80", 24, &["illegal real server", "names are not looked up"]),
     ("-a -t 10.0.0.100:80 -r fd00::2", 24, &["by tunnel only", "`-i`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 --tun-type ipip", 33, &["without `-i`"]),
-    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-type gue", 47, &["`gue` is known but not built"]),
+    ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-type gue", 36, &["`gue` needs `--tun-port`"]),
     ("-a -t 10.0.0.100:80 -r 10.0.0.2 -i --tun-csum", 36, &["takes no `--tun-csum`"]),
     ("--set 1 2", 1, &["three timeouts"]),
     ("--set 1 2 x", 11, &["illegal timeout `x`"]),
@@ -253,7 +285,10 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ip addr add 10.0.0.1/24 dev tap0", 13, &["`tap0` has the address 10.0.0.1 already"]),
     ("ip addr add 10.1.0.255/24 dev tap0", 13, &["no address of a host"]),
     ("ip addr add 10.0.0.3/24 dev lo", 29, &["`lo` is no port", "ip route add local 10.0.0.3/32"]),
-    ("ip addr add 10.0.0.3/24 dev tap0 scope link", 34, &["`scope` means nothing here"]),
+    ("ip addr add 10.0.0.3/24 dev tap0 scope lnik", 40, &["unknown scope", "did you mean `link`?"]),
+    ("ip addr add 10.0.0.3/24 brd x dev tap0", 29, &["`x` is no address", "expected `+`"]),
+    ("ip addr add 10.0.0.3/24 dev tap0 peer 10.0.0.4", 34, &["`peer` means nothing here"]),
+    ("ip addr replace 10.0.0.1/24 dev tun0", 33, &["there is no port `tun0`"]),
     ("ip route add 10.2.0.1/24 via 10.0.0.2", 14, &["bits beyond", "expected `10.2.0.0/24`"]),
     ("ip route add default via 10.3.0.1", 26, &["10.3.0.1 lies on no port's network"]),
     ("ip route add fd01::/64 via 10.0.0.2", 28, &["is no IPv6 address"]),
@@ -263,11 +298,16 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ip neigh add 10.0.0.5 dev tap0", 10, &["lacks `lladdr MAC`"]),
     ("ip neigh add 10.0.0.5 lladdr x dev tap0", 30, &["`x` is no MAC address"]),
     ("ip neigh add 224.0.0.5 lladdr 2:0:0:0:0:1 dev tap0", 14, &["no address of a neighbour"]),
+    ("ip route add 10.8.0.0/16 via 10.0.0.3", 14, &["exists already", "`ip route replace`"]),
+    ("ip route add 10.8.0.0/16 dev tap0", 14, &["a route to 10.8.0.0/16 exists already"]),
+    ("ip neigh add 10.0.0.7 lladdr 2:0:0:0:0:1 dev tap0", 14, &["exists", "`ip neigh replace`"]),
+    ("ip link set dev tap0 master tap0", 29, &["`tap0` is a port, and no bridge"]),
+    ("ip tuntap add dev br0 mode tap", 19, &["`br0` is a port, and no bridge that `tap0`"]),
     // Sysctls.
     ("sysctl -w net.ipv4.ip_forwrad=1", 11, &["unknown sysctl", "`net.ipv4.ip_forward`?"]),
     ("net.ipv4.vs.sloppy_tcp = 2", 26, &["illegal value `2`", "expected 0 to 1"]),
     ("net.ipv4.vs.sloppy_tcp", 1, &["missing argument", "NAME = VALUE"]),
-    ("net.ipv4.vs.drop_entry = 1", 26, &["known, not honoured in this version"]),
+    ("net.ipv4.vs.sync_retries = 1", 28, &["known, not honoured in this version"]),
     ("sysctl -p", 8, &["unknown option `-p`"]),
     // Letters.
     ("–C", 1, &["this is an en dash (U+2013); write `-C`"]),
@@ -275,6 +315,10 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ipvsadm −A -u 10.0.0.1:80", 9, &["a minus sign (U+2212); write `-A`"]),
     ("ipvsadm ‑A -u 10.0.0.1:80", 9, &["a no-break hyphen (U+2011); write `-A`"]),
     ("-A -u\u{a0}10.0.0.1:80", 6, &["a no-break space (U+00A0)"]),
+    ("-A -u “10.0.0.1:80”", 7, &["a left double quotation mark (U+201C); write \""]),
+    ("-A -u ‘10.0.0.1:80’", 7, &["a left single quotation mark (U+2018); write '"]),
+    ("-A -u 10.0.0.1:80’", 18, &["a right single quotation mark (U+2019); write '"]),
+    ("-A -f 3\r-p 30", 8, &["carriage return alone"]),
     ("-A -u '10.0.0.1:80", 7, &["this ' is not closed"]),
     ("-A -u \\ ", 7, &["a blank follows this `\\`"]),
 ];
@@ -282,14 +326,15 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
 #[test]
 fn a_mistake_in_each_position_is_shown_where_it_is_and_says_what_would_be_right() {
     const BEFORE: &str = "ip tuntap add tap0 mode tap\nip addr add 10.0.0.1/24 dev tap0\n\
-        -A -t 10.0.0.100:80 -s rr\n-a -t 10.0.0.100:80 -r 10.0.0.8\n# é\n";
+        -A -t 10.0.0.100:80 -s rr\n-a -t 10.0.0.100:80 -r 10.0.0.8\nip link set tap0 master br0\n\
+        ip route add 10.8.0.0/16 via 10.0.0.2\nip neigh add 10.0.0.7 lladdr 2:0:0:0:0:7 dev tap0\n";
     let mut wrong = Vec::new();
     for &(text, column, words) in MISTAKES {
         let all = load("r", &format!("{BEFORE}{text}\n")).err().unwrap_or_default();
         let printed = all.iter().map(|c| format!("{c}\n")).collect::<String>();
         let caret = printed.lines().nth(2).and_then(|line| line.find('^'));
         let fits = all.len() == 1
-            && printed.starts_with(&format!("r:6:{column}: "))
+            && printed.starts_with(&format!("r:8:{column}: "))
             && words.iter().all(|word| printed.contains(word))
             && caret == Some(column - 1);
         if !fits {
@@ -303,7 +348,7 @@ fn a_mistake_in_each_position_is_shown_where_it_is_and_says_what_would_be_right(
 fn a_complaint_is_printed_with_its_line_a_caret_and_advice() {
     let printed = complaints("\n  -A -t 10.0.0.1:80 -s wcl # here\n")[0].to_string();
     let wanted = "r:2:24: unknown scheduler `wcl`\n  -A -t 10.0.0.1:80 -s wcl # here\n\
-        \u{20}                      ^~~\nexpected one of rr wrr lc wlc; did you mean `wlc`?";
+        \u{20}                      ^~~\nexpected one of rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos; did you mean `wlc`?";
     assert_eq!(printed, wanted);
 }
 
@@ -331,6 +376,28 @@ ip route add default via 10.0.0.254
     let text = "ip tuntap add tap0 mode tap\nip addr add 10.0.0.1/24 dev tap-0\n\
         ip route add default via 10.0.0.254\n";
     assert_eq!(complaints(text).len(), 1);
+}
+
+#[test]
+fn a_text_without_line_ends_of_ours_is_complained_about_once() {
+    let mac = "ip tuntap add tap0 mode tap\r# one\r-A -t 10.0.0.1:80\r";
+    let all = complaints(mac);
+    assert_eq!((all.len(), all[0].line, all[0].column), (1, 1, 28));
+    assert!(all[0].to_string().contains("CR LF"), "{}", all[0]);
+    let config = load("r", "\u{feff}-A -t 10.0.0.1:80\r\n-A -u 10.0.0.1:53\r\n\r");
+    assert_eq!(config.expect("is right").services.len(), 2);
+    assert_eq!(complaints("\u{feff}hello")[0].column, 1);
+}
+
+#[test]
+fn what_is_told_of_a_bad_text_has_a_limit() {
+    let text: String = (0..100_000).map(|i| format!("hello-{i} 10.0.{i}.1\n")).collect();
+    let all = told(&complaints(&text));
+    assert_eq!(all.len(), 51);
+    assert_eq!(all[50], "… and 99950 more complaints");
+    assert!(all.concat().len() < 20_000);
+    let word = format!("-A -t {}", "x".repeat(1 << 20));
+    assert!(told(&complaints(&word)).concat().len() < 2_000);
 }
 
 #[test]

@@ -21,6 +21,36 @@ fn every_scenario_goes_as_written() {
     eprintln!("{all} scenarios");
 }
 
+/// What the runner says of a scenario with these steps.
+fn verdict(steps: &str) -> Result<(), (usize, String)> {
+    let head = "# x\nrules\n -A -u 10.80.0.10:53 -s rr\n -a -u 10.80.0.10:53 -r 10.81.0.11:53 -m\npackets\n";
+    let text = format!("{head} 0ms client > udp 10.80.0.100:4000 > 10.80.0.10:53 \"q\"\n{steps}\n");
+    scenario::file::parse(&text).and_then(|case| scenario::run::play(&case))
+}
+
+#[test]
+fn what_was_not_written_is_noticed_with_its_line() {
+    let right = " 0ms rs1 < udp 10.80.0.100:4000 > 10.81.0.11:53 \"q\" ttl=63";
+    assert_eq!(verdict(right), Ok(()));
+    for (steps, line, why) in [
+        ("", 0, "nobody expected"),
+        (" 1s wait", 7, "nobody expected"),
+        (" 0ms rs2 < udp 10.80.0.100:4000 > 10.81.0.11:53", 7, "nothing came"),
+        (" 0ms rs1 < udp 10.80.0.100:4000 > 10.81.0.11:54", 7, "dport: expected 54, got 53"),
+        (" 0ms rs1 < tcp 10.80.0.100:4000 > 10.81.0.11:53 S", 7, "Tcp expected"),
+        (" 0ms rs1 < udp 10.80.0.100:4000 > 10.81.0.11:53 \"r\"", 7, "the data differs"),
+        (" 0ms rs1 < udp 10.80.0.100:4000 > 10.81.0.11:53 ttl=64", 7, "ttl: expected 64, got 63"),
+        (" 0ms rs1 < hex 4500????1234", 7, "expected 6 bytes"),
+        (&format!("{right}\n 0ms drops no-route=1"), 8, "dropped:"),
+        (&format!("{right}\n 0ms list\n    UDP 10.80.0.10:53 wrr"), 8, "10.80.0.10:53 rr"),
+        (&format!("{right}\n 0ms conns"), 8, "unexpected UDP"),
+        (&format!("{right}\n 0ms rs9 < udp 1.1.1.1:1 > 2.2.2.2:2"), 8, "no station"),
+    ] {
+        let (at, said) = verdict(steps).expect_err(steps);
+        assert!(at == line && said.contains(why), "{steps}: {at}: {said}");
+    }
+}
+
 fn walk(place: &Path, found: &mut Vec<PathBuf>) {
     if place.is_dir() {
         for entry in fs::read_dir(place).expect("a folder that can be read") {

@@ -3,9 +3,11 @@
 //! Kept from the kernel: names as `ipvsadm` and `ip` print them. Left out on purpose: anything that
 //! would need the devices; this room sees the rules alone.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
+use crate::config::knob::KNOBS;
 use crate::config::{
     Config, DestSpec, Method, PortConfig, PortKind, RouteTarget, ServiceKey, ServiceSpec,
 };
@@ -22,7 +24,8 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     let file = if file == "-" { "standard input" } else { file };
     writeln!(out, "{file}: fine")?;
     if config.ports.is_empty() {
-        writeln!(out, "\nThere is no port, therefore this cannot be run.")?;
+        let cure = "`ip tuntap add dev NAME mode tap` makes one";
+        writeln!(out, "\nWarning: there is no port, so nothing is balanced; {cure}.")?;
     }
     heading(out, "Ports", config.ports.is_empty())?;
     for port in &config.ports {
@@ -45,6 +48,13 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     for (addr, mac, dev) in &config.neighbours {
         writeln!(out, "  {addr} is {mac} on {dev}")?;
     }
+    heading(out, "Marks, in this order", config.marks.is_empty())?;
+    for rule in &config.marks {
+        writeln!(out, "  {rule}")?;
+    }
+    let moot: Vec<_> = moot_settings(config).collect();
+    heading(out, "Settings that change nothing here", moot.is_empty())?;
+    moot.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
     heading(out, "Services", config.services.is_empty())?;
     for (service, dests) in config.services.values() {
         write_service(out, service, dests)?;
@@ -52,6 +62,17 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     let answers = answers(config);
     heading(out, "Answers for", answers.is_empty())?;
     answers.iter().try_for_each(|line| writeln!(out, "  {line}"))
+}
+
+/// One line for each sysctl that was set and has nothing to do.
+fn moot_settings(config: &Config) -> impl Iterator<Item = String> + '_ {
+    let defaults = Config::default();
+    KNOBS.iter().filter_map(move |info| {
+        let (place, why) = (info.place?, info.moot?);
+        let value = (place.get)(&config.knobs);
+        let set = value != (place.get)(&defaults.knobs);
+        set.then(|| format!("{} = {value}: {why}", info.name))
+    })
 }
 
 fn heading(out: &mut String, text: &str, is_empty: bool) -> fmt::Result {
@@ -162,11 +183,12 @@ fn answers(config: &Config) -> Vec<String> {
 
 /// The addresses of services that are on no port by themselves, each once.
 fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
-    let mut all: Vec<IpAddr> = Vec::new();
+    let own = config.ports.iter().flat_map(|port| &port.addresses);
+    let mut seen: BTreeSet<IpAddr> = own.map(|own| own.addr).collect();
+    let mut all = Vec::new();
     for (service, _) in config.services.values() {
         let ServiceKey::Address { virt: Endpoint { addr, .. }, .. } = service.key else { continue };
-        let is_own = config.ports.iter().flat_map(|p| &p.addresses).any(|own| own.addr == addr);
-        if !is_own && !all.contains(&addr) {
+        if seen.insert(addr) {
             all.push(addr);
         }
     }

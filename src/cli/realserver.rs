@@ -239,13 +239,15 @@ fn tunnel_end(addr: IpAddr, tunnel: TunnelType, inner: Family, lines: &mut Vec<S
     if inner == Family::V4 {
         lines.push(format!("    sysctl -w net.ipv4.conf.{name}.rp_filter=0"));
     }
-    if tunnel == TunnelType::Ipip {
-        lines.push("elif ! ip link show tapvs0 >/dev/null 2>&1; then".into());
-        lines.push(
-            "    echo 'this kernel has no such tunnel; leave running: tapvs realserver --decap' >&2"
-                .into(),
-        );
-    }
+    let gue_port = match tunnel {
+        TunnelType::Gue { port, .. } => format!(" --gue-port {port}"),
+        TunnelType::Ipip | TunnelType::Gre { .. } => String::new(),
+    };
+    lines.push("elif ! ip link show tapvs0 >/dev/null 2>&1; then".into());
+    lines.push(format!(
+        "    echo 'this kernel has no such tunnel; leave running: tapvs realserver --decap\
+         {gue_port}' >&2"
+    ));
     lines.push("fi".into());
 }
 

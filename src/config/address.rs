@@ -170,7 +170,15 @@ fn resolve(host: &str, names: &dyn Names) -> Option<Ipv4Addr> {
     (letters && host.bytes().all(plain)).then(|| names.host(host))?
 }
 
-fn port_number(text: &str, protocol: Option<u8>, names: &dyn Names) -> Result<u16, String> {
+/// A port by number, or by name under `protocol`.
+///
+/// # Errors
+/// Why it is none, as half a sentence.
+pub(super) fn port_number(
+    text: &str,
+    protocol: Option<u8>,
+    names: &dyn Names,
+) -> Result<u16, String> {
     if let Some(port) = number(text, 0..=65535).and_then(|port| u16::try_from(port).ok()) {
         return Ok(port);
     }
@@ -185,6 +193,9 @@ fn port_number(text: &str, protocol: Option<u8>, names: &dyn Names) -> Result<u1
 }
 
 fn no_address(host: &str) -> String {
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return format!("an IPv6 address with a port stands in brackets; write `[{host}]:PORT`");
+    }
     let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if host.is_empty() {
         "there is no address".to_owned()

@@ -1,32 +1,20 @@
 //! A [`Line`] becomes [`Command`]s: meaning, but not state.
 //!
-//! The two languages have a file each: `ipvs` for ipvsadm's, `host` for those of `ip` and `sysctl`.
+//! The languages have a file each: `ipvs` for ipvsadm's, `host` for those of `ip` and `sysctl`,
+//! `marks` for those of `iptables`.
 //! [`NOT_BUILT`] is what exists in the kernel and not yet here.
+
+use std::net::Ipv6Addr;
 
 use crate::sched::Scheduler;
 
 use super::complaint::{Fault, Mistake, Span};
-use super::grammar::Line;
-use super::{host, ipvs, Command};
+use super::grammar::{Given, Invocation, Line};
+use super::{host, ipvs, marks, Command};
 
 /// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
 /// one takes its row away.
-pub const NOT_BUILT: &[(&str, &str)] = &[
-    ("scheduler", "sed"),
-    ("scheduler", "nq"),
-    ("scheduler", "lblc"),
-    ("scheduler", "lblcr"),
-    ("scheduler", "dh"),
-    ("scheduler", "sh"),
-    ("scheduler", "fo"),
-    ("scheduler", "ovf"),
-    ("scheduler", "mh"),
-    ("scheduler", "twos"),
-    ("tunnel type", "gue"),
-    ("tunnel type", "gre"),
-    ("persistence engine", "sip"),
-    ("option", "--sctp-service"),
-];
+pub const NOT_BUILT: &[(&str, &str)] = &[("persistence engine", "sip")];
 
 /// A command, and where the words are that a refusal may be about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +38,8 @@ pub struct Spots {
     pub lower: Option<Span>,
     /// What a host command is about: a name, an address, a gateway, a value.
     pub object: Option<Span>,
+    /// The network that a route is for.
+    pub network: Option<Span>,
     /// The port that a host command names.
     pub dev: Option<Span>,
 }
@@ -57,7 +47,15 @@ pub struct Spots {
 impl Spots {
     /// Only the command's own place.
     pub(super) const fn at(command: Span) -> Self {
-        Self { command, service: None, server: None, lower: None, object: None, dev: None }
+        Self {
+            command,
+            service: None,
+            server: None,
+            lower: None,
+            object: None,
+            network: None,
+            dev: None,
+        }
     }
 }
 
@@ -67,10 +65,43 @@ impl Spots {
 /// The first mistake of the line, in the order in which ipvsadm would find it.
 pub fn commands(line: &Line<'_>) -> Result<Vec<Placed>, Fault> {
     match line {
-        Line::Ipvs(invocation) => ipvs::ipvs(invocation).map(|placed| vec![placed]),
+        Line::Ipvs(invocation) => {
+            no_empty_value(invocation)?;
+            let placed = ipvs::ipvs(invocation).map_err(|fault| in_brackets(invocation, fault))?;
+            Ok(vec![placed])
+        }
         Line::Ip(ip) => host::ip(ip).map(|placed| vec![placed]),
+        Line::Tables(tables) => marks::tables(tables).map(|placed| vec![placed]),
         Line::Sysctl(pairs) => host::sysctl(pairs),
     }
+}
+
+/// `--scheduler=`, `-s ''`: an option that takes a value has none.
+fn no_empty_value(invocation: &Invocation<'_>) -> Result<(), Fault> {
+    let is_empty = |given: &&Given<'_>| given.value.as_ref().is_some_and(|v| v.text.is_empty());
+    let Some(given) = invocation.options.iter().find(is_empty) else { return Ok(()) };
+    let mistake = Mistake::MissingArgument(given.word.text.to_string());
+    let expected = format!("expected a value for `{}`", given.opt.name());
+    Err(Fault::new(given.word.at.clone(), mistake).expecting(expected))
+}
+
+/// `-t fd00::1:80` is an address without a port; what was meant is said.
+fn in_brackets(invocation: &Invocation<'_>, fault: Fault) -> Fault {
+    let values = invocation.options.iter().filter_map(|given| given.value.as_ref());
+    let said = values.into_iter().find(|value| value.at == fault.at);
+    match said.and_then(|said| glued_port(&said.text)) {
+        Some((addr, port)) if fault.mistake == Mistake::ZeroPort => {
+            fault.expecting(format!("write `[{addr}]:{port}`, or `-p` to mean every port"))
+        }
+        Some(_) | None => fault,
+    }
+}
+
+/// The address and port that somebody meant who left the brackets out.
+pub(super) fn glued_port(text: &str) -> Option<(Ipv6Addr, u16)> {
+    text.parse::<Ipv6Addr>().ok()?;
+    let (addr, port) = text.rsplit_once(':')?;
+    Some((addr.parse().ok()?, port.parse().ok()?))
 }
 
 /// Refuses what stands in [`NOT_BUILT`].
@@ -81,7 +112,6 @@ pub(super) fn built(what: &'static str, name: &str, at: &Span) -> Result<(), Fau
     let fault = Fault::new(at.clone(), Mistake::NotBuilt { what, name: name.to_owned() });
     Err(match what {
         "scheduler" => fault.expecting(format!("built in: {}", scheduler_names().join(" "))),
-        "tunnel type" => fault.expecting("built in: ipip"),
         _ => fault,
     })
 }

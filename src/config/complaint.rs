@@ -12,6 +12,18 @@ use std::ops::Range;
 
 use super::Refusal;
 
+/// Complaints that are told of one text; of the others, only how many they are.
+pub const TOLD_MAX: usize = 50;
+
+/// Columns of a line of the text that are shown around the word in question.
+const SHOWN_MAX: usize = 160;
+
+/// Letters of a quoted word that are shown.
+const QUOTED_MAX: usize = 60;
+
+/// Bytes of a sentence, whatever it quotes.
+const SENTENCE_MAX: usize = 500;
+
 /// Which bytes of a text.
 pub type Span = Range<usize>;
 
@@ -59,7 +71,7 @@ pub enum Mistake {
     OddBlank(char),
     /// The line begins with no command that is read in rules files.
     UnknownCommand(String),
-    /// An `iptables` or `nft` line: marks are not read yet.
+    /// An `nft` or `iptables-restore` line: marks are read from `iptables` lines.
     MarkRule(String),
     /// An ipvsadm command that shows or moves things and changes no rule.
     NotARule(String),
@@ -196,6 +208,19 @@ pub enum Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Words<'a>(&'a Mistake);
+        impl fmt::Display for Words<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write(f)
+            }
+        }
+        f.write_str(&plain(&Words(self).to_string()))
+    }
+}
+
+impl Mistake {
+    /// The sentence with the operator's words as they are.
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenQuote(quote) => write!(f, "this {quote} is not closed on its line"),
             Self::BlankAfterBackslash => {
@@ -207,7 +232,7 @@ impl fmt::Display for Mistake {
             }
             Self::UnknownCommand(word) => write!(f, "`{word}` is no command of a rules file"),
             Self::MarkRule(word) => {
-                write!(f, "`{word}`: firewall marks are not read from rules files in this version")
+                write!(f, "`{word}`: firewall marks are read from `iptables -t mangle` lines")
             }
             Self::NotARule(word) => {
                 write!(f, "`{word}` is no rule: it changes nothing that is kept in a rules file")
@@ -405,19 +430,87 @@ pub struct Complaint {
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.mistake)?;
-        // Tabs stay tabs above and below, so that the caret stands under its word in any terminal.
-        let shown = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
-        writeln!(f, "{}", self.source.chars().map(shown).collect::<String>())?;
-        for c in self.source.chars().take(self.column.saturating_sub(1)) {
-            write!(f, "{}", if c == '\t' { '\t' } else { ' ' })?;
-        }
-        write!(f, "^{}", "~".repeat(self.width.saturating_sub(1)))?;
+        let file = plain(&self.file);
+        writeln!(f, "{file}:{}:{}: {}", self.line, self.column, self.mistake)?;
+        let before = self.column.saturating_sub(1);
+        let Window { text, indent, width } = window(&self.source, before, self.width);
+        write!(f, "{text}\n{indent}^{}", "~".repeat(width.saturating_sub(1)))?;
         match &self.expected {
-            Some(expected) => write!(f, "\n{expected}"),
+            Some(expected) => write!(f, "\n{}", plain(expected)),
             None => Ok(()),
         }
     }
+}
+
+/// The complaints as they are told: the first [`TOLD_MAX`], and how many more there are.
+pub fn told(all: &[Complaint]) -> Vec<String> {
+    let mut told: Vec<_> = all.iter().take(TOLD_MAX).map(ToString::to_string).collect();
+    match all.len().saturating_sub(TOLD_MAX) {
+        0 => {}
+        1 => told.push("… and one more complaint".to_owned()),
+        more => told.push(format!("… and {more} more complaints")),
+    }
+    told
+}
+
+/// A sentence that is safe to show: nothing in it that a terminal obeys, and neither it nor a word
+/// between backticks longer than anybody reads.
+pub fn plain(sentence: &str) -> String {
+    let mut shown = String::new();
+    let (mut quoted, mut length) = (false, 0);
+    for c in sentence.chars() {
+        if shown.len() >= SENTENCE_MAX {
+            shown.push('…');
+            break;
+        }
+        (quoted, length) = if c == '`' { (!quoted, 0) } else { (quoted, length + 1) };
+        match (quoted, length) {
+            (true, QUOTED_MAX) => shown.push('…'),
+            (true, QUOTED_MAX..) => {}
+            _ if is_obeyed(c) => shown.extend(c.escape_unicode()),
+            _ => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Whether a terminal would do something for this letter instead of showing it: controls, and the
+/// marks that turn the direction of writing or take no room.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || c == '\u{feff}'
+}
+
+/// What is shown of a line, and what stands before and under the word in question.
+struct Window {
+    text: String,
+    indent: String,
+    width: usize,
+}
+
+/// The line around its letter `before`; tabs stay tabs above and below, so that the caret stands
+/// under its word in any terminal.
+fn window(line: &str, before: usize, width: usize) -> Window {
+    const FRONT: usize = SHOWN_MAX / 2;
+    let length = line.chars().count();
+    let start = match length {
+        0..=SHOWN_MAX => 0,
+        _ => before.saturating_sub(FRONT).min(length - SHOWN_MAX),
+    };
+    let shown = |c: char| if is_obeyed(c) && c != '\t' { '\u{fffd}' } else { c };
+    let mut text: Vec<char> = line.chars().skip(start).take(SHOWN_MAX).map(shown).collect();
+    if start > 0 {
+        text[0] = '…';
+    }
+    if start + text.len() < length {
+        text.push('…');
+    }
+    let before = before - start.min(before);
+    let blank = |at: usize| if text.get(at) == Some(&'\t') { '\t' } else { ' ' };
+    let indent = (0..before).map(blank).collect();
+    let width = width.min(text.len().saturating_sub(before)).max(1);
+    Window { text: text.into_iter().collect(), indent, width }
 }
 
 /// A text by name, in which bytes become lines and columns.
@@ -532,6 +625,31 @@ mod tests {
         assert_eq!(nearest("wcl", &["rr", "wrr", "lc", "wlc"]), Some("wlc"));
         assert_eq!(nearest("zz", &["rr", "lc"]), None);
         assert_eq!(nearest("tuntab", &["tuntap", "link"]), Some("tuntap"));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_its_caret_and_a_long_word_at_its_end() {
+        let word = "w".repeat(1 << 20);
+        for text in [format!("{word} bad"), format!("bad {word}"), format!("{word} bad {word}")] {
+            let at = text.find("bad").expect("is there");
+            let fault = Fault::new(at..at + 3, Mistake::UnknownCommand(word.clone()));
+            let printed = Source::new("f", &text).complain(fault).to_string();
+            let lines: Vec<&str> = printed.lines().collect();
+            assert!(lines[0].ends_with("wwww…` is no command of a rules file"), "{}", lines[0]);
+            assert!(lines.iter().all(|line| line.chars().count() < 170), "{printed}");
+            let caret = lines[2].find('^').expect("is there");
+            let shown: String = lines[1].chars().skip(caret).take(3).collect();
+            assert_eq!(shown, "bad");
+            assert!(lines[2].ends_with("^~~"));
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_spelled_out() {
+        let fault = Fault::new(0..4, Mistake::UnknownCommand("\u{1b}[2J\u{202e}\u{9b}".to_owned()));
+        let printed = Source::new("f\u{7}", "\u{1b}[2J").complain(fault).to_string();
+        assert!(printed.contains("`\\u{1b}[2J\\u{202e}\\u{9b}` is no command"), "{printed}");
+        assert!(!printed.contains(|c: char| c.is_control() && c != '\n'), "{printed:?}");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What must be done to one ground state to make it another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::knob::{Knob, KNOBS};
 use super::{Command, Config, DestSpec, ServiceKey, SyncDaemon, Timeouts};
 
 impl Config {
     /// The commands about services, sysctls and timeouts that make this state `new`. Servers that
-    /// stay keep their place; a new one comes last. Ports, addresses, routes and neighbours are not
+    /// stay keep their place; a new one comes last. Ports, addresses, routes, neighbours and marks are not
     /// told by commands: see [`same_wiring`](Self::same_wiring).
     pub fn commands_to(&self, new: &Self) -> Vec<Command> {
         let mut commands = Vec::new();
@@ -49,10 +49,10 @@ impl Config {
         commands
     }
 
-    /// Whether ports, addresses, routes and told neighbours are the same.
+    /// Whether ports, addresses, routes, told neighbours and the rules that give marks are the same.
     pub fn same_wiring(&self, other: &Self) -> bool {
-        (&self.ports, &self.routes, &self.neighbours)
-            == (&other.ports, &other.routes, &other.neighbours)
+        (&self.ports, &self.routes, &self.neighbours, &self.marks)
+            == (&other.ports, &other.routes, &other.neighbours, &other.marks)
     }
 
     /// The difference for people: lines of the rules file that go (`- `) and that come (`+ `).
@@ -75,16 +75,15 @@ fn dest_commands(
     new: &[DestSpec],
     commands: &mut Vec<Command>,
 ) {
-    let named = |list: &[DestSpec], wanted: &DestSpec| {
-        list.iter().find(|dest| dest.dest == wanted.dest).cloned()
-    };
-    for dest in old.iter().filter(|&dest| named(new, dest).is_none()) {
+    let known: BTreeMap<_, _> = old.iter().map(|dest| (dest.dest, dest)).collect();
+    let wanted: BTreeSet<_> = new.iter().map(|dest| dest.dest).collect();
+    for dest in old.iter().filter(|dest| !wanted.contains(&dest.dest)) {
         commands.push(Command::DeleteDest(*key, dest.dest));
     }
     for dest in new {
-        match named(old, dest) {
+        match known.get(&dest.dest) {
             None => commands.push(Command::AddDest(*key, dest.clone())),
-            Some(was) if was != *dest => commands.push(Command::EditDest(*key, dest.clone())),
+            Some(&was) if was != dest => commands.push(Command::EditDest(*key, dest.clone())),
             Some(_) => {}
         }
     }

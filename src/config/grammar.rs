@@ -69,6 +69,8 @@ pub enum Line<'a> {
     Ipvs(Invocation<'a>),
     /// `ip …`.
     Ip(IpLine<'a>),
+    /// `iptables …`, `ip6tables …`.
+    Tables(TablesLine<'a>),
     /// `sysctl …` or a bare `k = v`: keys and values.
     Sysctl(Vec<(Word<'a>, Word<'a>)>),
 }
@@ -93,6 +95,18 @@ pub struct Given<'a> {
     pub word: Word<'a>,
     /// Its value.
     pub value: Option<Word<'a>>,
+}
+
+/// An `iptables` command line; its words are read where they are understood, since each option says
+/// how many follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablesLine<'a> {
+    /// `iptables` or `ip6tables`.
+    pub family: Family,
+    /// The program's name as it was written.
+    pub program: Word<'a>,
+    /// What follows it.
+    pub words: Vec<Word<'a>>,
 }
 
 /// An `ip` command line.
@@ -156,15 +170,18 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         "ipvsadm" => invocation(first, rest).map(Line::Ipvs),
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
-        "iptables" | "ip6tables" | "nft" | "iptables-restore" | "ip6tables-restore" => {
+        "iptables" => Ok(tables(Family::V4, first, rest)),
+        "ip6tables" => Ok(tables(Family::V6, first, rest)),
+        "nft" | "iptables-restore" | "ip6tables-restore" => {
             Err(Fault::new(first.at.clone(), Mistake::MarkRule(first.text.to_string())))
         }
         _ if first.text.starts_with("net.") || first.text.starts_with("net/") => {
             assignments(words, true).map(Line::Sysctl)
         }
         _ => {
-            let what = "`ipvsadm`, `-A`, `-a`, `ip`, `sysctl` or `net.… = VALUE`";
-            let near = advice(what, &first.text, &["ipvsadm", "ip", "sysctl"]);
+            let what = "`ipvsadm`, `-A`, `-a`, `ip`, `sysctl`, `iptables` or `net.… = VALUE`";
+            let near =
+                advice(what, &first.text, &["ipvsadm", "ip", "sysctl", "iptables", "ip6tables"]);
             let mistake = Mistake::UnknownCommand(first.text.to_string());
             Err(Fault::new(first.at.clone(), mistake).expecting(near))
         }
@@ -204,6 +221,10 @@ pub fn scan<'a>(words: &[Word<'a>]) -> Scan<'a> {
         }
     }
     scan
+}
+
+fn tables<'a>(family: Family, program: &Word<'a>, words: &[Word<'a>]) -> Line<'a> {
+    Line::Tables(TablesLine { family, program: program.clone(), words: words.to_vec() })
 }
 
 /// Reads the options of ipvsadm as popt does; `program` is blamed where there is none.
@@ -315,12 +336,20 @@ fn check_letters(word: &Word<'_>) -> Result<(), Fault> {
         '\u{fe63}', '\u{ff0d}',
     ];
     const BLANKS: &[char] = &['\u{a0}', '\u{2007}', '\u{202f}', '\u{200b}', '\u{3000}'];
+    const QUOTES: &[char] = &[
+        '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}', '\u{201c}', '\u{201d}', '\u{201e}',
+        '\u{ab}', '\u{bb}',
+    ];
     if matches!(word.text, Cow::Owned(_)) {
         return Ok(());
     }
     if let Some((offset, blank)) = word.text.char_indices().find(|(_, c)| BLANKS.contains(c)) {
         let at = word.part(offset, offset + blank.len_utf8()).at;
         return Err(Fault::new(at, Mistake::OddBlank(blank)));
+    }
+    if let Some((offset, quote)) = word.text.char_indices().find(|(_, c)| QUOTES.contains(c)) {
+        let at = word.part(offset, offset + quote.len_utf8()).at;
+        return Err(Fault::new(at, Mistake::Host(odd_quote(quote))));
     }
     let name = word.text.trim_start_matches(|c| c == '-' || DASHES.contains(&c));
     let front = &word.text[..word.text.len() - name.len()];
@@ -329,6 +358,18 @@ fn check_letters(word: &Word<'_>) -> Result<(), Fault> {
     let minus = if SPELLINGS.iter().any(|s| s.long == long) { "--" } else { "-" };
     let write = format!("{minus}{name}");
     Err(Fault::new(word.at.clone(), Mistake::Dash { dash, write }))
+}
+
+fn odd_quote(quote: char) -> String {
+    let (name, write) = match quote {
+        '\u{2018}' => ("a left single quotation mark", "'"),
+        '\u{2019}' => ("a right single quotation mark", "'"),
+        '\u{201a}' | '\u{201b}' => ("a low or turned single quotation mark", "'"),
+        '\u{201c}' => ("a left double quotation mark", "\""),
+        '\u{201d}' => ("a right double quotation mark", "\""),
+        _ => ("a quotation mark of print", "\""),
+    };
+    format!("this is {name} (U+{:04X}); write {write}, or nothing", quote as u32)
 }
 
 fn long_option<'a>(word: &Word<'a>, words: &mut Words<'_, 'a>) -> Result<Given<'a>, Fault> {
@@ -341,8 +382,17 @@ fn long_option<'a>(word: &Word<'a>, words: &mut Words<'_, 'a>) -> Result<Given<'
         let near = advice("an option of ipvsadm", &spelled.text, &longs);
         return Err(Fault::new(spelled.at, mistake).expecting(near));
     };
-    let attached = (end < word.text.len()).then(|| word.tail(end + 1));
+    let attached = (end < word.text.len()).then(|| value_behind(word, end));
     option_with_value(spelling, spelled, attached, words)
+}
+
+/// What follows the `=` at `sign`; if nothing does, its place is the whole word.
+fn value_behind<'a>(word: &Word<'a>, sign: usize) -> Word<'a> {
+    let value = word.tail(sign + 1);
+    if !value.text.is_empty() {
+        return value;
+    }
+    Word { text: value.text, at: word.at.clone() }
 }
 
 /// The letters of one word, the last of which may carry its value glued (`-p300`, `-At ADDR`).
@@ -365,7 +415,13 @@ fn short_options<'a>(
             continue;
         }
         let glued = if word.text[next..].starts_with('=') { next + 1 } else { next };
-        let attached = (next < word.text.len()).then(|| word.tail(glued));
+        let attached = (next < word.text.len()).then(|| {
+            if glued > next {
+                value_behind(word, next)
+            } else {
+                word.tail(glued)
+            }
+        });
         given.push(option_with_value(spelling, spelled, attached, words)?);
         break;
     }
@@ -402,13 +458,21 @@ fn option_with_value<'a>(
         (Takes::Value, None) => match words.next() {
             Some(value) => Some(value.clone()),
             None => {
-                let mistake = Mistake::MissingArgument(written(spelling.opt));
+                let mistake = Mistake::MissingArgument(typed(spelling.opt, &word));
                 let expected = format!("expected a value for `{}`", spelling.name);
                 return Err(Fault::new(word.at, mistake).expecting(expected));
             }
         },
     };
     Ok(Given { opt: spelling.opt, word, value })
+}
+
+/// A long option as it was typed; a letter with its minus, also out of the middle of a cluster.
+fn typed(opt: Opt, word: &Word<'_>) -> String {
+    if word.text.starts_with("--") {
+        return word.text.to_string();
+    }
+    written(opt)
 }
 
 fn ip_line<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<IpLine<'a>, Fault> {

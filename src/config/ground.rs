@@ -7,9 +7,10 @@
 
 use std::net::IpAddr;
 
-use crate::packet::{Endpoint, Family};
+use crate::packet::{Endpoint, Family, Mac};
 
 use super::knob::Knob;
+use super::marks::MarkRule;
 use super::{
     Command, Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, Refusal,
     RouteTarget, ServiceKey, ServiceSpec,
@@ -30,17 +31,16 @@ impl Config {
         match command {
             Command::AddPort { name, kind } => self.add_port(name, *kind),
             Command::SetLink { name, settings } => self.set_link(name, settings),
-            Command::AddAddress { prefix, dev } => self.add_address(*prefix, dev),
-            Command::AddRoute { prefix, target } => self.add_route(*prefix, target),
-            Command::AddNeighbour { addr, mac, dev } => {
-                self.neighbour_port(dev)?;
-                if !is_host(*addr) {
-                    return Err(Refusal::Host(format!("{addr} is no address of a neighbour")));
-                }
-                self.neighbours.retain(|(a, _, d)| (a, d) != (addr, dev));
-                self.neighbours.push((*addr, *mac, dev.clone()));
-                Ok(())
+            Command::AddAddress { prefix, dev, replace } => {
+                self.add_address(*prefix, dev, *replace)
             }
+            Command::AddRoute { prefix, target, replace } => {
+                self.add_route(*prefix, target, *replace)
+            }
+            Command::AddNeighbour { addr, mac, dev, replace } => {
+                self.add_neighbour(*addr, *mac, dev, *replace)
+            }
+            Command::AddMarkRule { rule, place } => self.add_mark_rule(rule, *place),
             Command::SetKnob { knob, value } => self.set_knob(*knob, *value),
             Command::AddService(spec) => self.add_service(spec),
             Command::EditService(spec) => {
@@ -117,6 +117,10 @@ impl Config {
         if self.ports.len() >= PORTS_MAX {
             return Err(Refusal::Host(format!("there are {PORTS_MAX} ports already")));
         }
+        let masters = |port: &&PortConfig| port.settings.master.as_deref() == Some(name);
+        if let Some(port) = self.ports.iter().find(masters) {
+            return Err(not_its_bridge(&port.name, name));
+        }
         let (name, settings) = (name.to_owned(), LinkSettings::default());
         self.ports.push(PortConfig { name, kind, settings, addresses: Vec::new() });
         Ok(())
@@ -131,20 +135,28 @@ impl Config {
         if let Some(why) = new.master.as_deref().and_then(bad_name) {
             return Err(Refusal::Host(why));
         }
-        let old = &mut port.settings;
+        if let Some(master) = new.master.as_deref().filter(|master| self.has_port(master)) {
+            return Err(not_its_bridge(name, master));
+        }
+        let old = &mut self.port_mut(name)?.settings;
         old.mac = new.mac.or(old.mac);
         old.mtu = new.mtu.or(old.mtu);
         old.master = new.master.clone().or_else(|| old.master.take());
         Ok(())
     }
 
-    fn add_address(&mut self, prefix: Prefix, dev: &str) -> Result<(), Refusal> {
+    fn add_address(&mut self, prefix: Prefix, dev: &str, replace: bool) -> Result<(), Refusal> {
         self.port_mut(dev)?;
         if !is_host(prefix.addr) || is_broadcast_of(prefix, prefix.addr) {
             return Err(Refusal::Host(format!("{} is no address of a host", prefix.addr)));
         }
         let holds = |port: &&PortConfig| port.addresses.iter().any(|p| p.addr == prefix.addr);
         if let Some(holder) = self.ports.iter().find(holds) {
+            if replace && holder.name == dev {
+                let mut own = self.port_mut(dev)?.addresses.iter_mut();
+                own.find(|own| own.addr == prefix.addr).into_iter().for_each(|own| *own = prefix);
+                return Ok(());
+            }
             let why = format!("`{}` has the address {} already", holder.name, prefix.addr);
             return Err(Refusal::Host(why));
         }
@@ -152,7 +164,12 @@ impl Config {
         Ok(())
     }
 
-    fn add_route(&mut self, prefix: Prefix, target: &RouteTarget) -> Result<(), Refusal> {
+    fn add_route(
+        &mut self,
+        prefix: Prefix,
+        target: &RouteTarget,
+        replace: bool,
+    ) -> Result<(), Refusal> {
         match target {
             RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. }
                 if !self.has_port(dev) =>
@@ -164,7 +181,44 @@ impl Config {
             }
             RouteTarget::Via { .. } | RouteTarget::Dev(_) | RouteTarget::Local => {}
         }
-        self.routes.push((prefix, target.clone()));
+        // The kernel keeps local networks in a table of their own.
+        let local = |target: &RouteTarget| *target == RouteTarget::Local;
+        let same = |(known, to): &&mut (Prefix, RouteTarget)| {
+            *known == prefix && local(to) == local(target)
+        };
+        match self.routes.iter_mut().find(same) {
+            None => self.routes.push((prefix, target.clone())),
+            Some(known) if replace => known.1 = target.clone(),
+            Some(_) => {
+                let why =
+                    format!("a route to {prefix} exists already; `ip route replace` changes it");
+                return Err(Refusal::Host(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_neighbour(
+        &mut self,
+        addr: IpAddr,
+        mac: Mac,
+        dev: &str,
+        replace: bool,
+    ) -> Result<(), Refusal> {
+        self.neighbour_port(dev)?;
+        if !is_host(addr) {
+            return Err(Refusal::Host(format!("{addr} is no address of a neighbour")));
+        }
+        match self.neighbours.iter_mut().find(|(a, _, d)| *a == addr && d == dev) {
+            None => self.neighbours.push((addr, mac, dev.to_owned())),
+            Some(known) if replace => known.1 = mac,
+            Some(_) => {
+                let why = format!(
+                    "the neighbour {addr} exists already on `{dev}`; `ip neigh replace` changes it"
+                );
+                return Err(Refusal::Host(why));
+            }
+        }
         Ok(())
     }
 
@@ -176,6 +230,28 @@ impl Config {
             }
             None => Err(no_port(dev)),
         }
+    }
+
+    /// A rule about a port that is not there would never apply, so it is a mistake.
+    fn add_mark_rule(&mut self, rule: &MarkRule, place: Option<usize>) -> Result<(), Refusal> {
+        let port = rule.matches.in_port.as_ref().map(|port| &*port.want);
+        if let Some(port) = port.filter(|port| !port.ends_with('+') && !self.has_port(port)) {
+            return Err(no_port(port));
+        }
+        if let Some(why) = port.and_then(bad_name) {
+            return Err(Refusal::Host(why));
+        }
+        let family = self.marks.iter().enumerate().filter(|(_, old)| old.family == rule.family);
+        let mut places: Vec<usize> = family.map(|(at, _)| at).collect();
+        places.push(self.marks.len());
+        let at = match place {
+            None => self.marks.len(),
+            Some(number) => *places.get(number - 1).ok_or_else(|| {
+                Refusal::Host(format!("there are only {} such rules", places.len() - 1))
+            })?,
+        };
+        self.marks.insert(at, rule.clone());
+        Ok(())
     }
 
     fn set_knob(&mut self, knob: Knob, value: i64) -> Result<(), Refusal> {
@@ -263,6 +339,11 @@ fn check_service(spec: &ServiceSpec) -> Result<(), Refusal> {
 
 fn no_port(name: &str) -> Refusal {
     Refusal::Host(format!("there is no port `{name}`"))
+}
+
+/// Neither a port itself nor another one is a bridge that it could join.
+fn not_its_bridge(port: &str, master: &str) -> Refusal {
+    Refusal::Host(format!("`{master}` is a port, and no bridge that `{port}` could join"))
 }
 
 /// Neither unspecified nor multicast nor the broadcast address of all networks.

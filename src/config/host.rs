@@ -21,10 +21,15 @@ pub(super) fn ip(line: &IpLine<'_>) -> Result<Placed, Fault> {
     match line.object {
         Object::Tuntap => tuntap(words),
         Object::Link => link(words),
-        Object::Address => addr(words, line.family),
-        Object::Route => route(words, line.family),
-        Object::Neighbour => neighbour(words, line.family),
+        Object::Address => addr(words, line.family, replaces(line)),
+        Object::Route => route(words, line.family, replaces(line)),
+        Object::Neighbour => neighbour(words, line.family, replaces(line)),
     }
+}
+
+/// Whether the verb is `replace` or begins it.
+fn replaces(line: &IpLine<'_>) -> bool {
+    line.verb.text.starts_with('r')
 }
 
 /// The commands of a `sysctl` line, one for each pair.
@@ -173,8 +178,8 @@ fn mtu(word: &Word<'_>) -> Result<u16, Fault> {
     })
 }
 
-fn addr(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed, Fault> {
-    const KEYS: &[&str] = &["dev", "local"];
+fn addr(mut words: Words<'_, '_>, family: Option<Family>, replace: bool) -> Result<Placed, Fault> {
+    const KEYS: &[&str] = &["dev", "local", "brd", "scope", "label"];
     let (mut found, mut dev) = (None, None);
     while let Some(word) = words.rest.next() {
         let value = match &*word.text {
@@ -183,6 +188,19 @@ fn addr(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed, Faul
                 continue;
             }
             "local" => words.value(word, "ADDRESS/LENGTH")?,
+            // We send no broadcasts, choose sources by their network, and number no aliases.
+            "brd" | "broadcast" => {
+                broadcast(words.value(word, "`+`, `-` or an address")?, family)?;
+                continue;
+            }
+            "scope" => {
+                scope(words.value(word, "`global`, `link` or `host`")?)?;
+                continue;
+            }
+            "label" => {
+                words.value(word, "the alias")?;
+                continue;
+            }
             _ if found.is_none() => word,
             _ => return Err(unknown(word, "ip addr add", KEYS)),
         };
@@ -197,7 +215,25 @@ fn addr(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed, Faul
             .expecting(format!("expected a port, or `ip route add local {whole} dev lo`")));
     }
     let spots = words.spots(at, Some(dev.at.clone()));
-    Ok(Placed { command: Command::AddAddress { prefix, dev: dev.text.to_string() }, spots })
+    let dev = dev.text.to_string();
+    Ok(Placed { command: Command::AddAddress { prefix, dev, replace }, spots })
+}
+
+fn broadcast(word: &Word<'_>, family: Option<Family>) -> Result<(), Fault> {
+    if matches!(&*word.text, "+" | "-") {
+        return Ok(());
+    }
+    let fault = |why| host(word, why).expecting("expected `+`, `-` or the broadcast address");
+    address(&word.text, family).map(|_| ()).map_err(fault)
+}
+
+fn scope(word: &Word<'_>) -> Result<(), Fault> {
+    const NAMES: &[&str] = &["global", "site", "link", "host", "nowhere"];
+    if NAMES.contains(&&*word.text) || number(&word.text, 0..=255).is_some() {
+        return Ok(());
+    }
+    let advice = advice("`global`, `link` or `host`", &word.text, NAMES);
+    Err(host(word, format!("unknown scope `{}`", word.text)).expecting(advice))
 }
 
 fn network(word: &Word<'_>, family: Option<Family>) -> Result<Prefix, Fault> {
@@ -219,7 +255,7 @@ struct RouteWords<'s, 'a> {
     dev: Option<&'s Word<'a>>,
 }
 
-fn route(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed, Fault> {
+fn route(mut words: Words<'_, '_>, family: Option<Family>, replace: bool) -> Result<Placed, Fault> {
     const KEYS: &[&str] = &["local", "to", "via", "dev", "default"];
     let mut said = RouteWords::default();
     while let Some(word) = words.rest.next() {
@@ -244,9 +280,10 @@ fn route(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed, Fau
     let to = said.to.ok_or_else(|| words.needs("a network or `default`"))?;
     let prefix = destination(to, said.via, family)?;
     let (target, object) = route_target(&words, &said, prefix)?;
-    let spots =
-        words.spots(object.unwrap_or_else(|| to.at.clone()), said.dev.map(|d| d.at.clone()));
-    Ok(Placed { command: Command::AddRoute { prefix, target }, spots })
+    let object = object.unwrap_or_else(|| to.at.clone());
+    let network = Some(to.at.clone());
+    let spots = Spots { network, ..words.spots(object, said.dev.map(|d| d.at.clone())) };
+    Ok(Placed { command: Command::AddRoute { prefix, target, replace }, spots })
 }
 
 /// `default` takes its family from `-6` or the gateway.
@@ -296,7 +333,11 @@ fn route_target(
     Ok((RouteTarget::Via { gateway, dev }, Some(via.at.clone())))
 }
 
-fn neighbour(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed, Fault> {
+fn neighbour(
+    mut words: Words<'_, '_>,
+    family: Option<Family>,
+    replace: bool,
+) -> Result<Placed, Fault> {
     const KEYS: &[&str] = &["to", "lladdr", "dev", "nud"];
     let (mut to, mut lladdr, mut dev) = (None, None, None);
     while let Some(word) = words.rest.next() {
@@ -322,7 +363,7 @@ fn neighbour(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed,
     let mac = link_address(lladdr)?;
     let spots = words.spots(to.at.clone(), Some(dev.at.clone()));
     let dev = dev.text.to_string();
-    Ok(Placed { command: Command::AddNeighbour { addr, mac, dev }, spots })
+    Ok(Placed { command: Command::AddNeighbour { addr, mac, dev, replace }, spots })
 }
 
 fn assignment(key: &Word<'_>, value: &Word<'_>) -> Result<Placed, Fault> {

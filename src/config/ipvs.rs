@@ -187,10 +187,7 @@ impl<'n> Said<'n> {
         match given.opt {
             Opt::Tcp => self.take_service(proto::TCP, value, at),
             Opt::Udp => self.take_service(proto::UDP, value, at),
-            Opt::Sctp => {
-                built("option", "--sctp-service", &given.word.at)?;
-                self.take_service(proto::SCTP, value, at)
-            }
+            Opt::Sctp => self.take_service(proto::SCTP, value, at),
             Opt::Fwmark => self.take_mark(value, at),
             Opt::Ipv6 => self.take_ipv6(at),
             Opt::Scheduler => self.take_scheduler(value, at),
@@ -558,7 +555,6 @@ fn limited(value: &str, at: &Span, mistake: fn(String) -> Mistake) -> Result<u32
 
 fn tunnel_kind(value: &str, at: &Span) -> Result<&'static str, Fault> {
     const KINDS: &[&str] = &["ipip", "gue", "gre"];
-    built("tunnel type", value, at)?;
     KINDS.iter().find(|&&kind| kind == value).copied().ok_or_else(|| {
         Fault::new(at.clone(), Mistake::TunnelType(value.to_owned()))
             .expecting(advice("`ipip`", value, KINDS))

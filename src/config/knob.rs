@@ -2,7 +2,8 @@
 //!
 //! Kept from the kernel: the names, and the ranges beyond which it answers EINVAL (for switches we are
 //! stricter: 0 and 1). A knob that has no place in [`Knobs`] yet may be set to its default and to
-//! nothing else.
+//! nothing else. A knob of something that does not exist here may be set, and says why it changes
+//! nothing.
 
 use crate::world::Knobs;
 
@@ -25,6 +26,8 @@ pub struct KnobInfo {
     pub sentence: &'static str,
     /// Its place, where it is honoured.
     pub place: Option<Place>,
+    /// Why it may be set and changes nothing, as half a sentence.
+    pub moot: Option<&'static str>,
 }
 
 /// How a knob is read from and put into [`Knobs`].
@@ -61,20 +64,31 @@ pub const KNOBS: &[KnobInfo] = &[
         INT,
         1024,
         "pages of free memory below which defences begin",
-    ),
-    range("net.ipv4.vs.am_droprate", 0, INT, 10, "one packet in so many is dropped in mode 3"),
-    range("net.ipv4.vs.drop_entry", 0, 3, 0, "drop connections at random when memory is short"),
-    range("net.ipv4.vs.drop_packet", 0, 3, 0, "drop new connections when memory is short"),
-    range("net.ipv4.vs.secure_tcp", 0, 3, 0, "shorter TCP timeouts when memory is short"),
-    switch("net.ipv4.vs.cache_bypass", 0, "send what finds no server to its own address"),
+    )
+    .at(|k| k.amemthresh.into(), |k, v| k.amemthresh = narrow(v)),
+    range("net.ipv4.vs.am_droprate", 0, INT, 10, "one packet in so many is dropped in mode 3")
+        .at(|k| k.am_droprate.into(), |k, v| k.am_droprate = narrow(v)),
+    range("net.ipv4.vs.drop_entry", 0, 3, 0, "drop connections at random when memory is short")
+        .at(|k| k.drop_entry.into(), |k, v| k.drop_entry = narrow(v)),
+    range("net.ipv4.vs.drop_packet", 0, 3, 0, "drop new connections when memory is short")
+        .at(|k| k.drop_packet.into(), |k, v| k.drop_packet = narrow(v)),
+    range("net.ipv4.vs.secure_tcp", 0, 3, 0, "stricter TCP states when memory is short")
+        .at(|k| k.secure_tcp.into(), |k, v| k.secure_tcp = narrow(v)),
+    switch("net.ipv4.vs.cache_bypass", 0, "send what finds no server to its own address")
+        .at(|k| k.cache_bypass.into(), |k, v| k.cache_bypass = v != 0)
+        .moot("only packets to addresses of ours reach a service, and those are never sent on"),
     switch("net.ipv4.vs.expire_nodest_conn", 0, "end connections whose server was removed")
         .at(|k| k.expire_nodest_conn.into(), |k, v| k.expire_nodest_conn = v != 0),
     switch("net.ipv4.vs.expire_quiescent_template", 0, "forget clients of a server of weight 0")
         .at(|k| k.expire_quiescent_template.into(), |k, v| k.expire_quiescent_template = v != 0),
     range("net.ipv4.vs.conn_reuse_mode", 0, INT, 1, "what a SYN on an old connection does")
         .at(|k| k.conn_reuse_mode.into(), |k, v| k.conn_reuse_mode = u32::try_from(v).unwrap_or(1)),
-    switch("net.ipv4.vs.conntrack", 0, "keep netfilter's connections too"),
-    switch("net.ipv4.vs.snat_reroute", 1, "route NAT replies anew by their new source"),
+    switch("net.ipv4.vs.conntrack", 0, "keep netfilter's connections too")
+        .at(|k| k.conntrack.into(), |k, v| k.conntrack = v != 0)
+        .moot("there is no netfilter here that could keep connections"),
+    switch("net.ipv4.vs.snat_reroute", 1, "route NAT replies anew by their new source")
+        .at(|k| k.snat_reroute.into(), |k, v| k.snat_reroute = v != 0)
+        .moot("routes here depend on the destination alone"),
     switch("net.ipv4.vs.nat_icmp_send", 0, "refuse servers' packets that no connection knows")
         .at(|k| k.nat_icmp_send.into(), |k, v| k.nat_icmp_send = v != 0),
     switch(
@@ -83,12 +97,18 @@ pub const KNOBS: &[KnobInfo] = &[
         "refuse packets too long for a tunnel instead of cutting them",
     )
     .at(|k| k.pmtu_disc.into(), |k, v| k.pmtu_disc = v != 0),
-    switch("net.ipv4.vs.schedule_icmp", 0, "schedule ICMP errors that no connection knows"),
-    switch("net.ipv4.vs.ignore_tunneled", 0, "leave packets alone that come out of a tunnel"),
+    switch("net.ipv4.vs.schedule_icmp", 0, "schedule ICMP errors that no connection knows")
+        .at(|k| k.schedule_icmp.into(), |k, v| k.schedule_icmp = v != 0),
+    switch("net.ipv4.vs.ignore_tunneled", 0, "leave packets alone that come out of a tunnel")
+        .at(|k| k.ignore_tunneled.into(), |k, v| k.ignore_tunneled = v != 0)
+        .moot("no tunnel ends at the director"),
     switch("net.ipv4.vs.sloppy_tcp", 0, "a TCP connection may begin in its middle")
         .at(|k| k.sloppy_tcp.into(), |k, v| k.sloppy_tcp = v != 0),
-    switch("net.ipv4.vs.sloppy_sctp", 0, "an SCTP association may begin in its middle"),
-    switch("net.ipv4.vs.backup_only", 0, "do not balance while the backup daemon runs"),
+    switch("net.ipv4.vs.sloppy_sctp", 0, "an SCTP association may begin in its middle")
+        .at(|k| k.sloppy_sctp.into(), |k, v| k.sloppy_sctp = v != 0),
+    switch("net.ipv4.vs.backup_only", 0, "do not balance while the backup daemon runs")
+        .at(|k| k.backup_only.into(), |k, v| k.backup_only = v != 0)
+        .moot("there is no backup daemon yet"),
     switch("net.ipv4.vs.run_estimation", 1, "count rates"),
     switch("net.ipv4.vs.sync_version", 1, "version of the sync messages that are sent"),
     range("net.ipv4.vs.sync_threshold", 0, INT, 3, "packets after which a connection is synced"),
@@ -98,10 +118,17 @@ pub const KNOBS: &[KnobInfo] = &[
     range("net.ipv4.vs.sync_sock_size", 0, INT, 0, "bytes of the sync daemons' socket buffers"),
     range("net.ipv4.vs.sync_ports", 1, 64, 1, "threads and ports of the sync daemons"),
     switch("net.ipv4.vs.sync_persist_mode", 0, "sync templates and not their connections"),
-    range("net.ipv4.vs.lblc_expiration", 0, INT, 86400, "seconds that lblc remembers a client"),
-    range("net.ipv4.vs.lblcr_expiration", 0, INT, 86400, "seconds that lblcr remembers a client"),
+    range("net.ipv4.vs.lblc_expiration", 0, INT, 86400, "seconds that lblc remembers a client")
+        .at(|k| k.lblc_expiration_s.into(), |k, v| k.lblc_expiration_s = narrow(v)),
+    range("net.ipv4.vs.lblcr_expiration", 0, INT, 86400, "seconds that lblcr remembers a client")
+        .at(|k| k.lblcr_expiration_s.into(), |k, v| k.lblcr_expiration_s = narrow(v)),
     by_machine("net.ipv4.vs.debug_level", 0, INT, "how much a debugging kernel tells"),
 ];
+
+/// A value that its range keeps within 32 bits.
+fn narrow(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(0)
+}
 
 /// The greatest value of the kernel's `int`.
 const INT: i64 = 2_147_483_647;
@@ -109,6 +136,13 @@ const INT: i64 = 2_147_483_647;
 impl KnobInfo {
     const fn at(mut self, get: fn(&Knobs) -> i64, set: fn(&mut Knobs, i64)) -> Self {
         self.place = Some(Place { get, set });
+        self
+    }
+}
+
+impl KnobInfo {
+    const fn moot(mut self, why: &'static str) -> Self {
+        self.moot = Some(why);
         self
     }
 }
@@ -124,11 +158,11 @@ const fn range(
     default: i64,
     sentence: &'static str,
 ) -> KnobInfo {
-    KnobInfo { name, min, max, default: Some(default), sentence, place: None }
+    KnobInfo { name, min, max, default: Some(default), sentence, place: None, moot: None }
 }
 
 const fn by_machine(name: &'static str, min: i64, max: i64, sentence: &'static str) -> KnobInfo {
-    KnobInfo { name, min, max, default: None, sentence, place: None }
+    KnobInfo { name, min, max, default: None, sentence, place: None, moot: None }
 }
 
 #[cfg(test)]

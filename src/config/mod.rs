@@ -13,6 +13,7 @@ mod ground;
 mod host;
 pub mod ipvs;
 pub mod knob;
+pub mod marks;
 pub mod options;
 mod print;
 pub mod rules;
@@ -256,15 +257,19 @@ pub enum Command {
         prefix: Prefix,
         /// A port of ours.
         dev: String,
+        /// `ip addr replace`: the port may have it already.
+        replace: bool,
     },
-    /// `ip route add …`.
+    /// `ip route add …`, `ip route replace …`.
     AddRoute {
         /// Which destinations.
         prefix: Prefix,
         /// Where they go.
         target: RouteTarget,
+        /// `replace`: they may have a route already.
+        replace: bool,
     },
-    /// `ip neigh add ADDR lladdr MAC dev NAME`.
+    /// `ip neigh add ADDR lladdr MAC dev NAME`, `ip neigh replace …`.
     AddNeighbour {
         /// The neighbour.
         addr: IpAddr,
@@ -272,6 +277,8 @@ pub enum Command {
         mac: Mac,
         /// A port of ours.
         dev: String,
+        /// `replace`: the neighbour may be known already.
+        replace: bool,
     },
     /// `sysctl -w k=v` or `k = v`; the index is into [`knob::KNOBS`].
     SetKnob {
@@ -279,6 +286,13 @@ pub enum Command {
         knob: knob::Knob,
         /// Its new value, within its range.
         value: i64,
+    },
+    /// `iptables -t mangle -A PREROUTING …`.
+    AddMarkRule {
+        /// The rule.
+        rule: marks::MarkRule,
+        /// `-I`: its number among the rules of its family, from 1; `None` comes last.
+        place: Option<usize>,
     },
     /// `-A`.
     AddService(ServiceSpec),
@@ -378,10 +392,12 @@ pub struct PortConfig {
 pub struct Config {
     /// Ports in the order of the rules.
     pub ports: Vec<PortConfig>,
-    /// Routes in the order of the rules; the latest of equal prefixes counts.
+    /// Routes in the order of the rules; one for each prefix, and one more where it is local.
     pub routes: Vec<(Prefix, RouteTarget)>,
     /// Neighbours that are told and never asked.
     pub neighbours: Vec<(IpAddr, Mac, String)>,
+    /// Rules that give packets their firewall mark, in their order.
+    pub marks: Vec<marks::MarkRule>,
     /// Sysctls.
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.

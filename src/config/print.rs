@@ -19,12 +19,13 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ports.iter().try_for_each(|port| write_port(f, port))?;
         for (prefix, target) in &self.routes {
-            write_route(f, *prefix, target)?;
+            write_route(f, "add", *prefix, target)?;
             writeln!(f)?;
         }
         for (addr, mac, dev) in &self.neighbours {
             writeln!(f, "ip neigh add {addr} lladdr {mac} dev {}", Quoted(dev))?;
         }
+        self.marks.iter().try_for_each(|rule| writeln!(f, "{rule}"))?;
         let defaults = Knobs::default();
         for info in KNOBS {
             let Some(place) = info.place else { continue };
@@ -67,12 +68,21 @@ impl fmt::Display for Command {
                     None => Ok(()),
                 }
             }
-            Self::AddAddress { prefix, dev } => {
-                write!(f, "ip{} addr add {prefix} dev {}", family_option(*prefix), Quoted(dev))
+            Self::AddAddress { prefix, dev, replace } => {
+                let (ip, verb) = (family_option(*prefix), verb(*replace));
+                write!(f, "ip{ip} addr {verb} {prefix} dev {}", Quoted(dev))
             }
-            Self::AddRoute { prefix, target } => write_route(f, *prefix, target),
-            Self::AddNeighbour { addr, mac, dev } => {
-                write!(f, "ip neigh add {addr} lladdr {mac} dev {}", Quoted(dev))
+            Self::AddRoute { prefix, target, replace } => {
+                write_route(f, verb(*replace), *prefix, target)
+            }
+            Self::AddNeighbour { addr, mac, dev, replace } => {
+                let verb = verb(*replace);
+                write!(f, "ip neigh {verb} {addr} lladdr {mac} dev {}", Quoted(dev))
+            }
+            Self::AddMarkRule { rule, place: None } => write!(f, "{rule}"),
+            Self::AddMarkRule { rule, place: Some(place) } => {
+                let insert = format!("-I PREROUTING {place}");
+                f.write_str(&rule.to_string().replacen("-A PREROUTING", &insert, 1))
             }
             Self::SetKnob { knob, value } => write!(f, "{} = {value}", knob.info().name),
             Self::AddService(spec) => write!(f, "{spec}"),
@@ -181,6 +191,13 @@ const fn checksum_option(checksum: TunnelChecksum) -> &'static str {
     }
 }
 
+const fn verb(replace: bool) -> &'static str {
+    match replace {
+        true => "replace",
+        false => "add",
+    }
+}
+
 const fn mode(kind: PortKind) -> &'static str {
     match kind {
         PortKind::Tap => "tap",
@@ -207,18 +224,23 @@ fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
     Ok(())
 }
 
-fn write_route(f: &mut fmt::Formatter<'_>, prefix: Prefix, target: &RouteTarget) -> fmt::Result {
+fn write_route(
+    f: &mut fmt::Formatter<'_>,
+    verb: &str,
+    prefix: Prefix,
+    target: &RouteTarget,
+) -> fmt::Result {
     let ip = family_option(prefix);
     match target {
         RouteTarget::Via { gateway, dev } => {
-            write!(f, "ip{ip} route add {prefix} via {gateway}")?;
+            write!(f, "ip{ip} route {verb} {prefix} via {gateway}")?;
             match dev {
                 Some(dev) => write!(f, " dev {}", Quoted(dev)),
                 None => Ok(()),
             }
         }
-        RouteTarget::Dev(dev) => write!(f, "ip{ip} route add {prefix} dev {}", Quoted(dev)),
-        RouteTarget::Local => write!(f, "ip{ip} route add local {prefix} dev lo"),
+        RouteTarget::Dev(dev) => write!(f, "ip{ip} route {verb} {prefix} dev {}", Quoted(dev)),
+        RouteTarget::Local => write!(f, "ip{ip} route {verb} local {prefix} dev lo"),
     }
 }
 
@@ -234,7 +256,7 @@ pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+');
         if self.0.chars().all(plain) {
             return f.write_str(self.0);
         }

@@ -15,7 +15,15 @@ use super::{Command, Config, Refusal, RouteTarget};
 /// # Errors
 /// A complaint for every bad line, in the order of the file.
 pub fn load(file: &str, text: &str) -> Result<Config, Vec<Complaint>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(file, text);
     let mut reading = Reading::default();
+    if let Some(fault) = lone_return(text) {
+        if !text.contains('\n') {
+            return Err(vec![source.complain(fault)]);
+        }
+        reading.faults.push(fault);
+    }
     for words in lines(text) {
         match words {
             Ok(words) => reading.line(&words),
@@ -26,9 +34,23 @@ pub fn load(file: &str, text: &str) -> Result<Config, Vec<Complaint>> {
     if reading.faults.is_empty() {
         return Ok(reading.config);
     }
-    let source = Source::new(file, text);
     reading.faults.sort_by_key(|fault| fault.at.start);
     Err(reading.faults.into_iter().map(|fault| source.complain(fault)).collect())
+}
+
+/// A carriage return inside a line, as where old Macs wrote the text: what follows it would be read
+/// as the same line, or be hidden by a comment.
+fn lone_return(text: &str) -> Option<Fault> {
+    let within = |rest: &str| {
+        let rest = rest.trim_start_matches('\r');
+        !rest.is_empty() && !rest.starts_with('\n')
+    };
+    let at = text.match_indices('\r').map(|(at, _)| at).find(|&at| within(&text[at..]))?;
+    let why = "a line ends here with a carriage return alone (CR)";
+    Some(
+        Fault::new(at..at + 1, Mistake::Host(why.to_owned()))
+            .expecting("expected lines that end with LF or CR LF; `tr '\\r' '\\n'` makes them"),
+    )
 }
 
 #[derive(Default)]
@@ -77,7 +99,8 @@ impl Reading {
         let made = made_by(words);
         self.host_lost |= made == Made::Port;
         if missed.is_none() {
-            self.lost.extend(words.iter().map(|word| (made, word.text.to_string())));
+            let names = words.iter().flat_map(|word| endings(&word.text));
+            self.lost.extend(names.map(|name| (made, name.to_owned())));
         }
         self.faults.push(fault);
     }
@@ -90,7 +113,7 @@ impl Reading {
         let Some(word) = words.iter().find(holds) else { return false };
         let from = fault.at.start - word.at.start;
         let name = word.text.get(from..).unwrap_or(&word.text);
-        self.lost.iter().any(|(kind, lost)| *kind == made && lost.ends_with(name))
+        self.lost.contains(&(made, name.to_owned()))
     }
 
     fn check_gateways(&mut self) {
@@ -106,6 +129,18 @@ impl Reading {
         }
     }
 }
+
+/// The names that a word may hold: itself, and what may be glued to the letters of its options.
+fn endings(word: &str) -> impl Iterator<Item = &str> {
+    let letters = word.strip_prefix('-').unwrap_or("");
+    let letters = letters.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let glued = (0..letters.min(GLUED_MAX)).map(|at| &word[at + 2..]);
+    let value = word.strip_prefix('-').and_then(|word| word.split_once('='));
+    std::iter::once(word).chain(glued).chain(value.map(|(_, value)| value))
+}
+
+/// Letters of options in one word that are looked behind.
+const GLUED_MAX: usize = 8;
 
 /// What a mistake misses, if it misses something that another line would have made.
 fn missed(mistake: &Mistake) -> Option<Made> {
@@ -162,6 +197,7 @@ fn refused(config: &Config, placed: &Placed, refusal: Refusal) -> Fault {
         ),
         Refusal::NoDevice => (spots.object.clone(), Some(NO_PORT)),
         Refusal::UnknownScheduler | Refusal::DaemonRuns | Refusal::NoDaemon => (None, None),
+        Refusal::Host(why) if why.starts_with("a route to") => (spots.network.clone(), None),
         Refusal::Host(_) => host_spot(config, placed),
     };
     let at = spot.unwrap_or_else(|| spots.command.clone());
@@ -194,6 +230,7 @@ fn named_port(command: &Command) -> Option<&str> {
             RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. } => Some(dev),
             RouteTarget::Via { dev: None, .. } | RouteTarget::Local => None,
         },
+        Command::AddMarkRule { rule, .. } => rule.matches.in_port.as_ref().map(|port| &*port.want),
         Command::AddPort { .. }
         | Command::SetKnob { .. }
         | Command::AddService(_)

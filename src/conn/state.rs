@@ -1,14 +1,12 @@
 //! The states of a connection, and for how long each is kept.
 //!
-//! Kept from the kernel: the transition tables of `ip_vs_proto_tcp` for the three ways of seeing a
-//! conversation, its timeouts, and which states count as active. UDP has one state.
-//!
-//! Left out on purpose: the tables of `secure_tcp`, and SCTP.
+//! Kept from the kernel: the transition tables of `ip_vs_proto_tcp` (the second set of which is used
+//! under `secure_tcp`) and `ip_vs_proto_sctp` for the three ways of seeing a conversation, their
+//! timeouts, and which states count as active. UDP has one state.
 
 use std::fmt;
 
-use crate::packet::l4::TcpFlags;
-use crate::packet::proto;
+use crate::packet::l4::{Event, TcpFlags};
 
 /// TCP states in the order of the kernel's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +58,60 @@ impl TcpState {
     }
 }
 
+/// SCTP states in the order of the kernel's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SctpState {
+    /// Nothing seen yet.
+    None,
+    /// INIT from the client.
+    Init1,
+    /// INIT again.
+    Init,
+    /// The server's cookie is on its way.
+    CookieSent,
+    /// The client has sent the cookie back.
+    CookieReplied,
+    /// The server has sent INIT, or both have.
+    CookieWait,
+    /// Cookies from both sides.
+    Cookie,
+    /// The server has sent a cookie back.
+    CookieEchoed,
+    /// ESTABLISHED.
+    Established,
+    /// SHUTDOWN from the server.
+    ShutdownSent,
+    /// SHUTDOWN from the client.
+    ShutdownReceived,
+    /// SHUTDOWN ACK.
+    ShutdownAckSent,
+    /// The first packet was refused.
+    Rejected,
+    /// CLOSED.
+    Closed,
+}
+
+impl SctpState {
+    const COUNT: usize = 14;
+    const NAMES: [&'static str; Self::COUNT] = [
+        "NONE",
+        "INIT1",
+        "INIT",
+        "C-SENT",
+        "C-REPLIED",
+        "C-WAIT",
+        "COOKIE",
+        "C-ECHOED",
+        "ESTABLISHED",
+        "S-SENT",
+        "S-RECEIVED",
+        "S-ACK-SENT",
+        "REJECTED",
+        "CLOSED",
+    ];
+}
+
 /// What state a connection is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -69,6 +121,8 @@ pub enum State {
     Assured,
     /// TCP.
     Tcp(TcpState),
+    /// SCTP.
+    Sctp(SctpState),
     /// UDP has one state.
     Udp,
 }
@@ -78,6 +132,7 @@ impl State {
     pub const fn is_active(self) -> bool {
         match self {
             Self::Tcp(tcp) => tcp.is_active(),
+            Self::Sctp(sctp) => matches!(sctp, SctpState::Established),
             Self::None | Self::Assured | Self::Udp => false,
         }
     }
@@ -90,6 +145,7 @@ impl fmt::Display for State {
             Self::None => "NONE",
             Self::Assured => "ASSURED",
             Self::Tcp(tcp) => TcpState::NAMES[*tcp as usize],
+            Self::Sctp(sctp) => SctpState::NAMES[*sctp as usize],
             Self::Udp => "UDP",
         })
     }
@@ -110,12 +166,17 @@ pub enum Direction {
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     tcp: [u32; TcpState::COUNT],
+    sctp: [u32; SctpState::COUNT],
     udp: u32,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { tcp: [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120], udp: 300 }
+        Self {
+            tcp: [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120],
+            sctp: [2, 4, 61, 61, 61, 61, 61, 61, 900, 61, 61, 61, 4, 61],
+            udp: 300,
+        }
     }
 }
 
@@ -132,6 +193,7 @@ impl Timeouts {
     pub const fn of(&self, state: State) -> u32 {
         match state {
             State::Tcp(tcp) => self.tcp[tcp as usize],
+            State::Sctp(sctp) => self.sctp[sctp as usize],
             State::Udp => self.udp,
             State::None | State::Assured => 3,
         }
@@ -144,23 +206,30 @@ const fn keep_or_set(place: &mut u32, new: u32) {
     }
 }
 
-/// The state that follows `old` when a packet of `protocol` is seen from `direction`.
-pub const fn next(protocol: u8, old: State, direction: Direction, flags: TcpFlags) -> State {
-    match protocol {
-        proto::TCP => {
+/// The state that follows `old` when `event` is seen from `direction`; `secure` takes the second set of
+/// TCP tables (`secure_tcp`).
+pub const fn next(old: State, direction: Direction, event: Event, secure: bool) -> State {
+    match event {
+        Event::Tcp(flags) => {
             let from = match old {
                 State::Tcp(tcp) => tcp,
-                State::None | State::Assured | State::Udp => TcpState::None,
+                State::None | State::Assured | State::Sctp(_) | State::Udp => TcpState::None,
             };
-            State::Tcp(next_tcp(from, direction, flags))
+            State::Tcp(next_tcp(from, direction, flags, secure))
         }
-        proto::UDP => State::Udp,
-        _ => old,
+        Event::Sctp(chunk) => {
+            let from = match old {
+                State::Sctp(sctp) => sctp,
+                State::None | State::Assured | State::Tcp(_) | State::Udp => SctpState::None,
+            };
+            State::Sctp(SCTP[direction as usize][chunk as usize][from as usize])
+        }
+        Event::Datagram => State::Udp,
     }
 }
 
 /// The first of RST, SYN, FIN and ACK that is set decides; a segment with none of them closes.
-const fn next_tcp(old: TcpState, direction: Direction, flags: TcpFlags) -> TcpState {
+const fn next_tcp(old: TcpState, direction: Direction, flags: TcpFlags, secure: bool) -> TcpState {
     let event = if flags.rst() {
         3
     } else if flags.syn() {
@@ -172,12 +241,13 @@ const fn next_tcp(old: TcpState, direction: Direction, flags: TcpFlags) -> TcpSt
     } else {
         return TcpState::Close;
     };
-    TCP[direction as usize][event][old as usize]
+    let tables = if secure { &SECURE_TCP } else { &TCP };
+    tables[direction as usize][event][old as usize]
 }
 
 use TcpState::{
     Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
-    SynRecv as SR, SynSent as SS, TimeWait as TW,
+    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 
 /// `[direction][SYN, FIN, ACK, RST][old state]`.
@@ -206,18 +276,134 @@ const TCP: [[[TcpState; TcpState::COUNT]; 4]; 3] = [
     ],
 ];
 
+/// The same under `secure_tcp`.
+#[rustfmt::skip]
+const SECURE_TCP: [[[TcpState; TcpState::COUNT]; 4]; 3] = [
+    // Input  NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+    [
+        /*s*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
+        /*f*/ [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
+        /*a*/ [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
+        /*r*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+    // Output
+    [
+        /*s*/ [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA],
+        /*f*/ [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+        /*a*/ [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+        /*r*/ [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    ],
+    // InputOnly
+    [
+        /*s*/ [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA],
+        /*f*/ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+        /*a*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        /*r*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+];
+
+/// `[direction][event][old state]`.
+#[rustfmt::skip]
+const SCTP: [[[SctpState; SctpState::COUNT]; 10]; 3] = {
+    use SctpState::{
+        Closed as CL, Cookie as CO, CookieEchoed as CE, CookieReplied as CR, CookieSent as CS,
+        CookieWait as CW, Established as ES, Init as IN, Init1 as I1, Rejected as RJ,
+        ShutdownAckSent as SA, ShutdownReceived as SR, ShutdownSent as SS,
+    };
+    [
+        // Input: NO I1 IN CS CR CW CO CE ES SS SR SA RJ CL
+        [
+            /* data              */ [ES, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* init              */ [I1, IN, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, IN, IN],
+            /* init-ack          */ [CW, CW, CW, CS, CR, CO, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* cookie-echo       */ [CR, IN, IN, CR, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* cookie-ack        */ [ES, I1, IN, CS, CR, CW, CO, ES, ES, SS, SR, SA, RJ, CL],
+            /* shutdown          */ [SR, I1, IN, CS, CR, CW, CO, CE, SR, SS, SR, SA, RJ, CL],
+            /* shutdown-ack      */ [CL, IN, IN, CS, CR, CW, CO, CE, ES, CL, SR, CL, RJ, CL],
+            /* shutdown-complete */ [CL, CL, CL, CS, CR, CW, CO, CE, ES, SS, SR, CL, RJ, CL],
+            /* error             */ [CL, I1, IN, CS, CR, CW, CO, CL, ES, SS, SR, SA, RJ, CL],
+            /* abort             */ [CL, CL, CL, CL, CL, RJ, CL, CL, CL, CL, CL, CL, CL, CL],
+        ],
+        // Output: NO I1 IN CS CR CW CO CE ES SS SR SA RJ CL
+        [
+            /* data              */ [ES, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* init              */ [CW, CW, CW, CW, CW, CW, CW, CW, ES, CW, CW, CW, CW, CW],
+            /* init-ack          */ [CS, CS, CS, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* cookie-echo       */ [CE, CE, CE, CE, CE, CE, CE, CE, ES, SS, SR, SA, RJ, CL],
+            /* cookie-ack        */ [ES, ES, ES, ES, ES, ES, ES, ES, ES, SS, SR, SA, RJ, CL],
+            /* shutdown          */ [SS, SS, SS, SS, SS, SS, SS, SS, SS, SS, SR, SA, RJ, CL],
+            /* shutdown-ack      */ [SA, SA, SA, SA, SA, CW, CO, CE, ES, SA, SA, SA, RJ, CL],
+            /* shutdown-complete */ [CL, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* error             */ [CL, CL, CL, CL, CL, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* abort             */ [CL, RJ, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL],
+        ],
+        // InputOnly: NO I1 IN CS CR CW CO CE ES SS SR SA RJ CL
+        [
+            /* data              */ [ES, I1, IN, CS, CR, ES, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* init              */ [I1, IN, IN, IN, IN, IN, CO, CE, ES, SS, SR, SA, IN, IN],
+            /* init-ack          */ [CE, CE, CE, CE, CE, CE, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* cookie-echo       */ [ES, ES, ES, ES, ES, ES, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* cookie-ack        */ [ES, I1, IN, ES, ES, CW, ES, ES, ES, SS, SR, SA, RJ, CL],
+            /* shutdown          */ [SR, I1, IN, CS, CR, CW, CO, CE, SR, SS, SR, SA, RJ, CL],
+            /* shutdown-ack      */ [CL, IN, IN, CS, CR, CW, CO, CE, CL, CL, SR, CL, RJ, CL],
+            /* shutdown-complete */ [CL, CL, CL, CL, CL, CW, CO, CE, ES, SS, CL, CL, RJ, CL],
+            /* error             */ [CL, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+            /* abort             */ [CL, CL, CL, CL, CL, RJ, CL, CL, CL, CL, CL, CL, CL, CL],
+        ],
+    ]
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::l4::Chunk;
 
     fn walk(steps: &[(Direction, &str)]) -> String {
+        walk_by(steps, false)
+    }
+
+    fn walk_by(steps: &[(Direction, &str)], secure: bool) -> String {
+        let events = steps.iter().map(|&(from, flags)| (from, Event::Tcp(TcpFlags::named(flags))));
+        walk_events(events, secure)
+    }
+
+    fn walk_events(events: impl Iterator<Item = (Direction, Event)>, secure: bool) -> String {
         let mut state = State::None;
         let mut names = Vec::new();
-        for &(direction, flags) in steps {
-            state = next(proto::TCP, state, direction, TcpFlags::named(flags));
+        for (direction, event) in events {
+            state = next(state, direction, event, secure);
             names.push(state.to_string());
         }
         names.join(" ")
+    }
+
+    #[test]
+    fn under_secure_tcp_connections_walk_as_observed_in_the_kernel() {
+        use Direction::{Input, InputOnly, Output};
+        let nat = [(Input, "S"), (Output, "SA"), (Input, "A"), (Output, "A")];
+        assert_eq!(walk_by(&nat, true), "SYN_RECV SYNACK SYNACK ESTABLISHED");
+        assert_eq!(walk_by(&[(InputOnly, "S"), (InputOnly, "A")], true), "SYNACK ESTABLISHED");
+    }
+
+    #[test]
+    fn an_sctp_association_walks_as_observed_in_the_kernel() {
+        use Chunk::{
+            CookieAck, CookieEcho, Data, Init, InitAck, Shutdown, ShutdownAck, ShutdownComplete,
+        };
+        use Direction::{Input, Output};
+        let steps = [
+            (Input, Init),
+            (Output, InitAck),
+            (Input, CookieEcho),
+            (Output, CookieAck),
+            (Input, Data),
+            (Input, Shutdown),
+            (Output, ShutdownAck),
+            (Input, ShutdownComplete),
+        ];
+        let events = steps.map(|(from, chunk)| (from, Event::Sctp(chunk)));
+        let seen = "INIT1 C-SENT C-REPLIED ESTABLISHED ESTABLISHED S-RECEIVED S-ACK-SENT CLOSED";
+        assert_eq!(walk_events(events.into_iter(), false), seen);
     }
 
     #[test]

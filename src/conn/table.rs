@@ -122,7 +122,11 @@ impl Table {
     }
 
     /// The connection that a packet from a client belongs to.
+    /// Port 0 is the mark of templates: as in the kernel, who sends from it is never recognised.
     pub fn find_request(&self, flow: &Flow) -> Option<ConnId> {
+        if flow.src.port == 0 {
+            return None;
+        }
         self.find(flow.proto, flow.src, |conn| {
             conn.virt == flow.dst && !conn.flags.has(Flags::TEMPLATE)
         })
@@ -246,6 +250,30 @@ impl Table {
     pub fn entries(&self, place: usize) -> Option<impl Iterator<Item = &Conn>> {
         let chunk = self.arena.chunks.get(place)?;
         Some(chunk.iter().filter(|conn| conn.flags.0 & FREE == 0))
+    }
+
+    /// The places of the entries for which `wanted` says so.
+    pub fn ids_of<'a>(
+        &'a self,
+        wanted: impl Fn(&Conn) -> bool + 'a,
+    ) -> impl Iterator<Item = ConnId> + 'a {
+        let all = (0..).zip(self.arena.chunks.iter().flatten());
+        all.filter(move |(_, conn)| conn.flags.0 & FREE == 0 && wanted(conn))
+            .map(|(id, _)| ConnId(id))
+    }
+
+    /// How many buckets the index has.
+    pub const fn bucket_count(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The entries of a bucket, which any number stands for.
+    pub fn ids_of_bucket(&self, number: u64) -> impl Iterator<Item = ConnId> + '_ {
+        let count = self.buckets.len() as u64;
+        let bucket = usize::try_from(number % count).expect("below the number of buckets");
+        let some = |id: u32| (id != NONE).then_some(id);
+        let chain = move |&id: &u32| some(self.arena.at(id).chain);
+        std::iter::successors(some(self.buckets[bucket]), chain).map(ConnId)
     }
 
     /// Linear hashing: the buckets below `len - 2^k` have been split.

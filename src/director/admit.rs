@@ -10,7 +10,7 @@ use super::service::{Dest, DestId, ServiceId, FTP, FTP_DATA};
 use super::{Decision, Director};
 use crate::config::{Method, ServiceKey, ServiceSpec};
 use crate::conn::{Conn, ConnId, Flags, Forward};
-use crate::packet::l4::{self, TcpFlags};
+use crate::packet::l4::{self, Event};
 use crate::packet::{icmp, proto, DropReason, Endpoint, Family, Flow, Headers, Packet};
 use crate::world::Instant;
 
@@ -28,17 +28,47 @@ impl Director {
         packet: &Packet,
         headers: &Headers,
         flow: &Flow,
-        flags: TcpFlags,
+        event: Option<Event>,
     ) -> Result<ConnId, Decision> {
-        if headers.payload(packet.bytes()).len() < l4::header_min(flow.proto) {
-            return Err(Decision::Drop(DropReason::TransportShort));
-        }
-        let may_open = flags.syn() || self.knobs.sloppy_tcp;
-        if flow.proto == proto::TCP && (flags.rst() || !may_open) {
+        if headers.proto != flow.proto {
             return Err(Decision::Pass);
         }
-        let service = self.services.lookup(packet.mark, flow.proto, flow.dst);
+        let whole = headers.payload(packet.bytes()).len() >= l4::header_min(flow.proto);
+        let event = event.filter(|_| whole).ok_or(Decision::Drop(DropReason::TransportShort))?;
+        let may_open = match event {
+            Event::Tcp(_) => self.knobs.sloppy_tcp,
+            Event::Sctp(_) => self.knobs.sloppy_sctp,
+            Event::Datagram => true,
+        };
+        if event.resets() || !(event.opens() || may_open) {
+            return Err(Decision::Pass);
+        }
+        self.schedule(now, packet.mark, flow)
+    }
+
+    /// `schedule_icmp`: makes a connection for the conversation that an ICMP error speaks of. Nobody is
+    /// told that there is no server for it.
+    pub(super) fn admit_related(
+        &mut self,
+        now: Instant,
+        mark: u32,
+        flow: &Flow,
+    ) -> Result<ConnId, Decision> {
+        if !self.knobs.schedule_icmp {
+            return Err(Decision::Pass);
+        }
+        self.schedule(now, mark, flow).map_err(|decision| match decision {
+            Decision::Refuse(_, reason) => Decision::Drop(reason),
+            other => other,
+        })
+    }
+
+    fn schedule(&mut self, now: Instant, mark: u32, flow: &Flow) -> Result<ConnId, Decision> {
+        let service = self.services.lookup(mark, flow.proto, flow.dst);
         let service = service.ok_or(Decision::Pass)?;
+        if self.defence.drops_packet(&self.knobs) {
+            return Err(Decision::Drop(DropReason::Defence));
+        }
         if flow.src.port == FTP_DATA {
             return Err(Decision::Pass);
         }
@@ -47,7 +77,7 @@ impl Director {
             return self.admit_persistent(now, service, flow);
         }
         let other_port = port_of(spec).is_some_and(|port| port != flow.dst.port);
-        let picked = if other_port { None } else { self.services.pick(service) };
+        let picked = if other_port { None } else { self.pick(now, service, flow) };
         let Some(dest_id) = picked else { return Err(self.nobody(service, flow)) };
         let port = match self.services.dest(dest_id).spec.dest.port {
             0 => flow.dst.port,
@@ -134,7 +164,7 @@ impl Director {
         flow: &Flow,
         key: &TemplateKey,
     ) -> Result<ConnId, Decision> {
-        let Some(dest_id) = self.services.pick(service) else {
+        let Some(dest_id) = self.pick(now, service, flow) else {
             return Err(self.nobody(service, flow));
         };
         let dest = self.services.dest(dest_id);
@@ -148,9 +178,20 @@ impl Director {
         self.enter(now, conn)
     }
 
+    fn pick(&mut self, now: Instant, service: ServiceId, flow: &Flow) -> Option<DestId> {
+        let expiration = self.expiration();
+        self.services.pick(now, service, flow, expiration)
+    }
+
     /// What becomes of a first packet for which no destination can be had.
     fn nobody(&self, service: ServiceId, flow: &Flow) -> Decision {
         let spec = &self.services.service(service).spec;
+        // The kernel would send the packet on to its own address, which is ours, and give up in
+        // silence; for IPv4 it asks first whose address that is.
+        let is_mark = matches!(spec.key, ServiceKey::Mark { .. });
+        if self.knobs.cache_bypass && is_mark && flow.dst.addr.is_ipv6() {
+            return Decision::Drop(DropReason::NoDestination);
+        }
         if port_of(spec) == Some(FTP) && flow.dst.port != FTP {
             return Decision::Pass;
         }

@@ -3,12 +3,12 @@
 //! Kept from the kernel: NAT edits addresses, ports and checksums and nothing else; direct routing
 //! edits nothing; a tunnel puts a header in front.
 
-use std::net::IpAddr;
-
 use super::related;
+use crate::config::{TunnelChecksum, TunnelType};
 use crate::conn::{Conn, Forward};
 use crate::packet::checksum::Delta;
 use crate::packet::ip::{self, Which};
+use crate::packet::tunnel::{Kind, Outer};
 use crate::packet::{l4, tunnel, DropReason, Endpoint, Headers, Packet};
 
 /// What forwarding needs to know of a connection: the small copy that leaves the table.
@@ -20,25 +20,29 @@ pub struct Binding {
     pub virt: Endpoint,
     /// The server's end; its address is the next one to route to.
     pub dest: Endpoint,
+    /// What kind of tunnel, for [`Forward::Tunnel`]: that of the server as it is configured now.
+    pub tunnel: Kind,
     /// Where the packet quotes another, if it is an ICMP error about the connection.
     pub quotes_at: Option<u16>,
 }
 
 impl Binding {
-    pub(super) const fn of(conn: &Conn) -> Self {
-        Self { forward: conn.forward, virt: conn.virt, dest: conn.dest, quotes_at: None }
+    pub(super) const fn of(conn: &Conn, tunnel: TunnelType) -> Self {
+        let (forward, virt, dest) = (conn.forward, conn.virt, conn.dest);
+        Self { forward, virt, dest, tunnel: kind_of(tunnel), quotes_at: None }
     }
 }
 
-/// What a tunnel's outer header needs that the packet does not say.
-#[derive(Debug, Clone, Copy)]
-pub struct Outer {
-    /// Our address towards the server.
-    pub src: IpAddr,
-    /// Copy "don't fragment" (`pmtu_disc`).
-    pub copy_dont_fragment: bool,
-    /// Identification of the outer IPv4 header.
-    pub id: u16,
+/// How packets look in a tunnel of that type.
+pub(super) const fn kind_of(tunnel: TunnelType) -> Kind {
+    const fn is_summed(checksum: TunnelChecksum) -> bool {
+        matches!(checksum, TunnelChecksum::Full | TunnelChecksum::Remote)
+    }
+    match tunnel {
+        TunnelType::Ipip => Kind::Ipip,
+        TunnelType::Gre { checksum } => Kind::Gre { checksum: is_summed(checksum) },
+        TunnelType::Gue { port, checksum } => Kind::Gue { port, checksum: is_summed(checksum) },
+    }
 }
 
 /// Makes a request what the real server is to get; `headers` are those of the packet, TTL counted
@@ -58,8 +62,7 @@ pub fn rewrite(
         (Forward::Masq, Some(at)) => related::translate_request(packet, headers, at, binding),
         (Forward::Tunnel, _) => {
             let outer = outer().ok_or(DropReason::NoRoute)?;
-            let (src, dst) = (outer.src, binding.dest.addr);
-            tunnel::encapsulate(packet, headers, src, dst, outer.copy_dont_fragment, outer.id)
+            tunnel::encapsulate(packet, headers, &outer)
         }
     }
 }
@@ -86,8 +89,11 @@ fn translate_request(
 ) -> Result<(), DropReason> {
     let delta = Delta::default().address(headers.dst, binding.dest.addr);
     let after = Headers { dst: binding.dest.addr, ..*headers };
+    let partial = packet.offload.partial;
     let bytes = packet.bytes_mut();
-    l4::translate(bytes, &after, 2, binding.dest.port, delta)?;
+    if l4::has_ports(headers.proto) {
+        l4::translate(bytes, &after, 2, binding.dest.port, delta, partial)?;
+    }
     ip::set_address(bytes, Which::Destination, binding.dest.addr);
     Ok(())
 }
@@ -100,8 +106,11 @@ pub(super) fn translate_reply(
 ) -> Result<(), DropReason> {
     let delta = Delta::default().address(headers.src, virt.addr);
     let after = Headers { src: virt.addr, ..*headers };
+    let partial = packet.offload.partial;
     let bytes = packet.bytes_mut();
-    l4::translate(bytes, &after, 0, virt.port, delta)?;
+    if l4::has_ports(headers.proto) {
+        l4::translate(bytes, &after, 0, virt.port, delta, partial)?;
+    }
     ip::set_address(bytes, Which::Source, virt.addr);
     Ok(())
 }

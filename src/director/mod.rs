@@ -9,26 +9,36 @@
 //! its family a packet is not looked at, even if its connection is still known.
 
 mod admit;
+mod defence;
 pub mod forward;
+pub mod mark;
+mod pmtu;
 mod related;
 pub mod service;
+mod slots;
 pub mod stats;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub use forward::Binding;
 pub use service::{Dest, Service, Services};
 
 use crate::config::{DestSpec, Refusal, ServiceKey, ServiceSpec};
-use crate::conn::state::{self, TcpState, Timeouts};
+use crate::conn::state::{self, SctpState, TcpState, Timeouts};
 use crate::conn::{Conn, ConnId, Direction, Flags, Forward, State, Table};
-use crate::packet::l4::TcpFlags;
+use crate::packet::l4::Event;
 use crate::packet::{icmp, proto, DropReason, Endpoint, Flow, Headers, Packet};
+use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
+use defence::Defence;
+use pmtu::PathMtus;
 use stats::Stats;
 
 /// How often removed destinations are looked through.
 const TRASH_EVERY: Duration = Duration::from_secs(60);
+/// How often schedulers forget what nobody has asked for.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
 
 /// What is to be done with a packet that was sent to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +47,35 @@ pub enum Decision {
     Pass,
     /// It goes to a real server.
     Carry(Binding),
+    /// It quotes a tunnel's packet of ours, and is done with: the sender of the packet inside, which
+    /// begins at byte `at`, is to be told.
+    Relay {
+        /// Where the quoted inner packet begins.
+        at: u16,
+        /// What its sender is told.
+        told: Told,
+    },
+    /// It is gone, understood.
+    Learnt,
     /// Its sender is told that it cannot be, and it is gone.
     Refuse(icmp::Error, DropReason),
     /// It is gone.
     Drop(DropReason),
+}
+
+/// What a client is told that a router has said about the tunnel to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// This.
+    Error(icmp::Error),
+    /// That packets are too long for the path to `server`, which carries `mtu` bytes; `None` is as
+    /// many as its link.
+    TooBig {
+        /// The server.
+        server: IpAddr,
+        /// What its path carries.
+        mtu: Option<u16>,
+    },
 }
 
 /// Services, connections and what was counted.
@@ -52,8 +87,11 @@ pub struct Director {
     /// The operator's knobs; the packet path reads them.
     pub knobs: Knobs,
     total: Stats,
+    path_mtus: PathMtus,
+    defence: Defence,
     trash_due: Instant,
     sampling: stats::Sampling,
+    collect_due: Instant,
 }
 
 impl Director {
@@ -65,8 +103,11 @@ impl Director {
             timeouts: Timeouts::default(),
             knobs: Knobs::default(),
             total: Stats::default(),
+            path_mtus: PathMtus::new(&mut rng),
+            defence: Defence::new(rng.fork(1)),
             trash_due: Instant::ZERO,
             sampling: stats::Sampling::new(),
+            collect_due: Instant::ZERO.after(COLLECT_EVERY),
         }
     }
 
@@ -75,38 +116,53 @@ impl Director {
         if !self.services.has_family(headers.family) {
             return Decision::Pass;
         }
-        if let Some(quote) = related::quote(packet.bytes(), headers) {
-            return self.related_request(packet.bytes(), headers, &quote);
+        if let Some(decision) = self.about_tunnel(now, packet.bytes(), headers) {
+            return decision;
         }
-        if !matches!(headers.proto, proto::TCP | proto::UDP) {
+        if let Some(quote) = related::quote(packet.bytes(), headers) {
+            return self.related_request(now, packet, headers, &quote);
+        }
+        if !is_known(headers.proto) {
             return Decision::Pass;
         }
-        let Some(flow) = headers.flow(packet.bytes()) else {
+        let Some(flow) = flow_of(headers, packet.bytes()) else {
             return Decision::Drop(DropReason::TransportShort);
         };
-        let flags = tcp_flags(headers, packet.bytes());
-        let known = match self.known(now, &flow, flags) {
+        let event = Event::of(headers, packet.bytes());
+        let known = match self.known(now, &flow, event) {
             Ok(known) => known,
             Err(reason) => return Decision::Drop(reason),
         };
-        let id = match known.map_or_else(|| self.admit(now, packet, headers, &flow, flags), Ok) {
+        let id = match known.map_or_else(|| self.admit(now, packet, headers, &flow, event), Ok) {
             Ok(id) => id,
             Err(decision) => return decision,
         };
         self.count_in(id, headers.len);
-        self.touch(now, id, Direction::Input, flags);
-        let conn = self.table.get(id);
-        let binding = Binding::of(conn);
-        if conn.flags.has(Flags::ONE_PACKET) {
+        self.touch(now, id, Direction::Input, event);
+        let binding = self.binding(id);
+        if self.table.get(id).flags.has(Flags::ONE_PACKET) {
             self.end(now, id);
         }
         Decision::Carry(binding)
     }
 
+    /// Bytes of an IP packet that the path to `server` carries, over a link of `mtu` bytes.
+    pub fn path_mtu(&self, now: Instant, server: IpAddr, mtu: u16) -> u16 {
+        self.path_mtus.of(now, server, mtu)
+    }
+
+    fn binding(&self, id: ConnId) -> Binding {
+        let conn = self.table.get(id);
+        Binding::of(conn, self.services.dest(conn.dest_id).spec.tunnel)
+    }
+
     /// Whether a fragment that travels through us is to be put together first, because it may be a
     /// server's answer.
     pub fn wants_whole(&self, headers: &Headers) -> bool {
-        let known = matches!(headers.proto, proto::TCP | proto::UDP | proto::ICMP | proto::ICMPV6);
+        let known = matches!(
+            headers.proto,
+            proto::TCP | proto::UDP | proto::SCTP | proto::ICMP | proto::ICMPV6
+        );
         known && self.services.has_family(headers.family)
     }
 
@@ -127,23 +183,30 @@ impl Director {
         if let Some(quote) = related::quote(packet.bytes(), headers) {
             return self.related_reply(packet, headers, &quote).map_err(Decision::Drop);
         }
-        let Some(flow) = headers.flow(packet.bytes()) else { return Ok(()) };
-        let flags = tcp_flags(headers, packet.bytes());
+        let Some(flow) = flow_of(headers, packet.bytes()) else { return Ok(()) };
+        let event = Event::of(headers, packet.bytes());
         let Some(id) = self.table.find_reply(&flow) else {
-            return self.stray_reply(&flow, flags);
+            return self.stray_reply(headers, &flow, event);
         };
         let conn = self.table.get(id);
         if conn.forward == Forward::Masq {
             forward::translate_reply(packet, headers, conn.virt).map_err(Decision::Drop)?;
         }
         self.count_out(id, headers.len);
-        self.touch(now, id, Direction::Output, flags);
+        self.touch(now, id, Direction::Output, event);
         Ok(())
     }
 
     /// `nat_icmp_send`: a real server that speaks without a connection is told so.
-    fn stray_reply(&self, flow: &Flow, flags: TcpFlags) -> Result<(), Decision> {
-        if !self.knobs.nat_icmp_send || flags.rst() || !self.services.has_masq_server(flow) {
+    fn stray_reply(
+        &self,
+        headers: &Headers,
+        flow: &Flow,
+        event: Option<Event>,
+    ) -> Result<(), Decision> {
+        let resets = event.is_some_and(Event::resets);
+        let speaks = self.knobs.nat_icmp_send && headers.proto == flow.proto && !resets;
+        if !speaks || !self.services.has_masq_server(flow) {
             return Ok(());
         }
         Err(Decision::Refuse(icmp::Error::PortUnreachable, DropReason::NoConnection))
@@ -155,12 +218,12 @@ impl Director {
         &mut self,
         now: Instant,
         flow: &Flow,
-        flags: TcpFlags,
+        event: Option<Event>,
     ) -> Result<Option<ConnId>, DropReason> {
         let Some(id) = self.table.find_request(flow) else { return Ok(None) };
         let conn = self.table.get(id);
         let dest = self.services.dest(conn.dest_id);
-        let opens = flow.proto == proto::TCP && flags.syn();
+        let opens = event.is_some_and(Event::opens);
         if opens && self.is_reusable(conn, dest) {
             self.expire_old(now, id);
             return Ok(None);
@@ -184,11 +247,13 @@ impl Director {
             return false;
         }
         match conn.state {
-            State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+            State::Tcp(TcpState::TimeWait | TcpState::Close) | State::Sctp(SctpState::Closed) => {
+                true
+            }
             State::Tcp(TcpState::FinWait) => {
                 self.knobs.conn_reuse_mode & 2 != 0 && conn.flags.has(Flags::NO_OUTPUT)
             }
-            State::Tcp(_) | State::Udp | State::None | State::Assured => false,
+            State::Tcp(_) | State::Sctp(_) | State::Udp | State::None | State::Assured => false,
         }
     }
 
@@ -200,8 +265,10 @@ impl Director {
     }
 
     /// Steps the state machine, moves the connection between active and inactive, restarts its
-    /// timer.
-    fn touch(&mut self, now: Instant, id: ConnId, from: Direction, flags: TcpFlags) {
+    /// timer. A header that is cut short (`None`) is no event.
+    fn touch(&mut self, now: Instant, id: ConnId, from: Direction, event: Option<Event>) {
+        let secure = self.defence.secures_tcp(&self.knobs);
+        let Some(event) = event else { return self.table.restart(now, id) };
         let conn = self.table.get_mut(id);
         let mut direction = from;
         if conn.flags.has(Flags::NO_OUTPUT) {
@@ -210,11 +277,13 @@ impl Director {
                 Direction::Input | Direction::InputOnly => direction = Direction::InputOnly,
             }
         }
-        let next = state::next(conn.proto, conn.state, direction, flags);
+        let next = state::next(conn.state, direction, event, secure);
         let assures = match next {
-            State::Tcp(TcpState::Established) => conn.state != next,
+            State::Tcp(TcpState::Established) | State::Sctp(SctpState::Established) => {
+                conn.state != next
+            }
             State::Udp => from == Direction::Output,
-            State::Tcp(_) | State::None | State::Assured => false,
+            State::Tcp(_) | State::Sctp(_) | State::None | State::Assured => false,
         };
         let dest = self.services.dest_mut(conn.dest_id);
         match (next.is_active(), conn.flags.has(Flags::INACTIVE)) {
@@ -284,6 +353,25 @@ impl Director {
         self.services.idle(now, conn.dest_id);
     }
 
+    /// `expire_nodest_conn`: connections of destinations that were removed end at once, and so do
+    /// their templates when no connection is left and none was ever established.
+    fn sweep(&mut self, now: Instant) {
+        if !self.knobs.expire_nodest_conn {
+            return;
+        }
+        for templates in [false, true] {
+            let services = &self.services;
+            let gone = |conn: &Conn| {
+                !services.dest(conn.dest_id).available
+                    && conn.controls() == 0
+                    && conn.flags.has(Flags::TEMPLATE) == templates
+                    && conn.state != State::Assured
+            };
+            let ids: Vec<ConnId> = self.table.ids_of(gone).collect();
+            ids.into_iter().for_each(|id| self.end(now, id));
+        }
+    }
+
     /// Takes a connection out of the table.
     fn end(&mut self, now: Instant, id: ConnId) {
         let conn = self.table.remove(id);
@@ -292,9 +380,14 @@ impl Director {
 
     /// Forgets at most `budget` connections whose time is up; true if more may be due.
     pub fn expire(&mut self, now: Instant, budget: usize) -> bool {
+        self.defend(now);
         if now >= self.trash_due && self.services.has_trash() {
             self.services.empty_trash(now);
             self.trash_due = now.after(TRASH_EVERY);
+        }
+        if now >= self.collect_due && self.services.collects() {
+            self.services.collect(now, self.expiration());
+            self.collect_due = now.after(COLLECT_EVERY);
         }
         for _ in 0..budget {
             let Some(conn) = self.table.expire(now) else { return false };
@@ -303,10 +396,21 @@ impl Director {
         true
     }
 
+    /// For how long lblc and lblcr remember.
+    fn expiration(&self) -> Expiration {
+        let seconds = |count: u32| Duration::from_secs(count.into());
+        Expiration {
+            lblc: seconds(self.knobs.lblc_expiration_s),
+            lblcr: seconds(self.knobs.lblcr_expiration_s),
+        }
+    }
+
     /// When [`expire`](Self::expire) or [`sample`](Self::sample) may have something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let trash = self.services.has_trash().then_some(self.trash_due);
-        [self.table.deadline(), trash, self.sample_deadline()].into_iter().flatten().min()
+        let collect = self.services.collects().then_some(self.collect_due);
+        let due = [self.table.deadline(), trash, collect, self.defence_due(), self.sample_deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// `-A`.
@@ -330,7 +434,9 @@ impl Director {
     /// # Errors
     /// [`Refusal::NoSuchService`].
     pub fn remove_service(&mut self, now: Instant, key: &ServiceKey) -> Result<(), Refusal> {
-        self.services.remove(now, key)
+        self.services.remove(now, key)?;
+        self.sweep(now);
+        Ok(())
     }
 
     /// `-a`.
@@ -359,7 +465,9 @@ impl Director {
         key: &ServiceKey,
         dest: Endpoint,
     ) -> Result<(), Refusal> {
-        self.services.remove_dest(now, key, dest)
+        self.services.remove_dest(now, key, dest)?;
+        self.sweep(now);
+        Ok(())
     }
 
     /// `--set`: seconds, 0 keeps the present value.
@@ -383,9 +491,20 @@ impl Director {
     }
 }
 
-fn tcp_flags(headers: &Headers, bytes: &[u8]) -> TcpFlags {
-    match headers.proto {
-        proto::TCP => TcpFlags::of(headers.payload(bytes)),
-        _ => TcpFlags::default(),
-    }
+/// The protocols that connections are looked for.
+const fn is_known(protocol: u8) -> bool {
+    matches!(protocol, proto::TCP | proto::UDP | proto::SCTP | proto::ESP | proto::AH)
 }
+
+/// The flow of a packet. What IPsec carries belongs to the conversation of its key exchange: UDP
+/// between ports 500 (RFC 7296).
+fn flow_of(headers: &Headers, bytes: &[u8]) -> Option<Flow> {
+    if !matches!(headers.proto, proto::ESP | proto::AH) {
+        return headers.flow(bytes);
+    }
+    let end = |addr| Endpoint::new(addr, ISAKMP);
+    Some(Flow { proto: proto::UDP, src: end(headers.src), dst: end(headers.dst) })
+}
+
+/// The port of IPsec's key exchange.
+const ISAKMP: u16 = 500;

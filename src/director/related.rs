@@ -3,14 +3,19 @@
 //! Kept from the kernel: IPv4 unreachable, source quench and time exceeded are looked at, parameter
 //! problem and redirect are not; every ICMPv6 error is. Addresses and ports inside the quoted packet
 //! are translated and its IPv4 header checksum mended, its transport checksum is not. Errors count as
-//! packets and leave state and timer alone. An error that does not concern a connection passes.
+//! packets and leave state and timer alone. An error that does not concern a connection passes. Errors
+//! about our own tunnels are told to the client, about the packet inside; "fragmentation needed" teaches
+//! the path's MTU, and the first one tells the client what was known before, as in the kernel.
 
-use super::{forward::Binding, Decision, Director};
+use super::forward::{kind_of, Binding};
+use super::{Decision, Director, Told};
 use crate::conn::Forward;
+use crate::packet::icmp::Error;
 use crate::packet::ip::{self, Which};
 use crate::packet::{
-    checksum, proto, DropReason, Endpoint, Family, Flow, Fragment, Headers, Packet,
+    checksum, proto, tunnel, DropReason, Endpoint, Family, Flow, Fragment, Headers, Packet,
 };
+use crate::world::Instant;
 
 /// Bytes of an ICMP header in front of what it quotes.
 const ICMP_HEADER: u16 = 8;
@@ -26,13 +31,7 @@ pub(super) struct Quote {
 /// What an ICMP error quotes, if it is one of those that are looked at and quotes enough.
 pub(super) fn quote(bytes: &[u8], headers: &Headers) -> Option<Quote> {
     let icmp = headers.payload(bytes);
-    let kind = *icmp.first()?;
-    let is_error = match (headers.family, headers.proto) {
-        (Family::V4, proto::ICMP) => matches!(kind, 3 | 4 | 11),
-        (Family::V6, proto::ICMPV6) => kind < 128,
-        _ => return None,
-    };
-    if !is_error || headers.fragment == Fragment::Later {
+    if !is_error(icmp, headers) {
         return None;
     }
     let quoted = icmp.get(usize::from(ICMP_HEADER)..)?;
@@ -41,31 +40,116 @@ pub(super) fn quote(bytes: &[u8], headers: &Headers) -> Option<Quote> {
     Some(Quote { at: headers.transport + ICMP_HEADER, flow })
 }
 
+/// Whether a packet is an ICMP error of those that are looked at.
+fn is_error(icmp: &[u8], headers: &Headers) -> bool {
+    let Some(&kind) = icmp.first() else { return false };
+    headers.fragment != Fragment::Later
+        && match (headers.family, headers.proto) {
+            (Family::V4, proto::ICMP) => matches!(kind, 3 | 4 | 11),
+            (Family::V6, proto::ICMPV6) => kind < 128,
+            _ => false,
+        }
+}
+
 impl Director {
     /// An error that only travels through us, about a connection to an address that is not ours
     /// (a service known by mark).
-    pub fn related(&mut self, packet: &Packet, headers: &Headers) -> Decision {
+    pub fn related(&mut self, now: Instant, packet: &Packet, headers: &Headers) -> Decision {
         if !self.services.has_family(headers.family) {
             return Decision::Pass;
         }
         match quote(packet.bytes(), headers) {
-            Some(quote) => self.related_request(packet.bytes(), headers, &quote),
+            Some(quote) => self.related_request(now, packet, headers, &quote),
             None => Decision::Pass,
         }
+    }
+
+    /// An error about a packet in a tunnel of ours: what is said about it to the client. `None` if it
+    /// is not such a message, or quotes too little.
+    pub(super) fn about_tunnel(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+    ) -> Option<Decision> {
+        let icmp = headers.payload(bytes);
+        if !is_error(icmp, headers) {
+            return None;
+        }
+        let quoted = icmp.get(usize::from(ICMP_HEADER)..)?;
+        let outer = Headers::quoted(quoted).ok().filter(|outer| outer.src == headers.dst)?;
+        if outer.fragment == Fragment::Later {
+            return None;
+        }
+        let (at, kind) = tunnel::quoted(quoted, &outer)?;
+        let inside = quoted.get(at..)?;
+        let inner = Headers::quoted(inside).ok()?;
+        let id = self.table.find_request(&inner.flow(inside)?)?;
+        let conn = self.table.get(id);
+        let spec = &self.services.dest(conn.dest_id).spec;
+        let ours = conn.forward == Forward::Tunnel
+            && conn.dest.addr == outer.dst
+            && kind_of(spec.tunnel) == kind;
+        if !ours {
+            return None;
+        }
+        if !is_sound(bytes, headers) {
+            return Some(Decision::Drop(DropReason::IcmpMalformed));
+        }
+        let said = [icmp[0], icmp[1], icmp[4], icmp[5], icmp[6], icmp[7]];
+        let Some(told) = self.retell(now, said, &outer, &inner) else {
+            return Some(Decision::Learnt);
+        };
+        let at = headers.transport + ICMP_HEADER + u16::try_from(at).ok()?;
+        self.count_out(id, u16::try_from(inside.len()).unwrap_or(u16::MAX));
+        Some(Decision::Relay { at, told })
+    }
+
+    /// What the client is told; `None` if it does not want to know.
+    fn retell(
+        &mut self,
+        now: Instant,
+        [kind, code, rest @ ..]: [u8; 6],
+        outer: &Headers,
+        inner: &Headers,
+    ) -> Option<Told> {
+        let server = outer.dst;
+        let mtu = match (outer.family, kind, code) {
+            (Family::V4, 3, 4) => Some(u32::from(u16::from_be_bytes([rest[2], rest[3]]))),
+            (Family::V6, 2, _) => Some(u32::from_be_bytes(rest)),
+            _ => None,
+        };
+        let Some(told) = mtu else {
+            return Some(Told::Error(match outer.family == inner.family {
+                true => Error::Relayed { kind, code, rest },
+                false => Error::HostUnreachable,
+            }));
+        };
+        let known = self.path_mtus.knows(now, server);
+        self.path_mtus.learn(now, server, told);
+        if !inner.dont_fragment {
+            return None;
+        }
+        let mtu = known.then(|| self.path_mtus.of(now, server, u16::MAX));
+        Some(Told::TooBig { server, mtu })
     }
 
     /// An error from the client's side: it quotes what the virtual end sent to the client.
     pub(super) fn related_request(
         &mut self,
-        bytes: &[u8],
+        now: Instant,
+        packet: &Packet,
         headers: &Headers,
         quote: &Quote,
     ) -> Decision {
-        let Some(id) = self.table.find_request(&quote.flow.reversed()) else {
-            return Decision::Pass;
+        let bytes = packet.bytes();
+        let flow = quote.flow.reversed();
+        let known = self.table.find_request(&flow);
+        let id = match known.map_or_else(|| self.admit_related(now, packet.mark, &flow), Ok) {
+            Ok(id) => id,
+            Err(decision) => return decision,
         };
-        let conn = self.table.get(id);
-        let mut binding = Binding::of(conn);
+        let mut binding = self.binding(id);
         binding.quotes_at = Some(quote.at);
         if binding.forward == Forward::Masq && !is_sound(bytes, headers) {
             return Decision::Drop(DropReason::IcmpMalformed);

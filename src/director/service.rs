@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::slots::Slots;
 use super::stats::Stats;
 use crate::config::{DestSpec, Method, Refusal, ServiceKey, ServiceSpec};
 use crate::packet::{proto, Endpoint, Family, Flow};
-use crate::sched::{self, Candidate, Change, Pool};
+use crate::sched::{self, Candidate, Change, Expiration, Flags, Pool, Request, Scheduler};
 use crate::world::{Instant, Keyed, Map, Rng};
 
 /// The port of FTP control connections.
@@ -20,6 +21,10 @@ pub(super) const FTP: u16 = 21;
 pub(super) const FTP_DATA: u16 = 20;
 /// Ports from here on may be FTP data (`net.ipv4.ip_unprivileged_port_start`).
 const UNPRIVILEGED: u16 = 1024;
+/// The service of a destination whose service was removed.
+const NO_SERVICE: ServiceId = ServiceId::MAX;
+/// Stands for every protocol.
+const ANY_PROTO: u8 = 0;
 /// A removed destination without connections is forgotten after this long.
 const TRASH_AFTER: Duration = Duration::from_secs(120);
 
@@ -58,8 +63,12 @@ pub struct Dest {
     pub overloaded: bool,
     /// Configured, not only kept for its connections.
     pub available: bool,
+    /// The latest weight that was not 0; 0 if there was none.
+    last_weight: u32,
     service: ServiceId,
     key: ServiceKey,
+    /// It stands in the list of removed ones, perhaps from an earlier life.
+    in_trash: bool,
     idle_since: Instant,
 }
 
@@ -109,25 +118,37 @@ impl Dest {
 #[derive(Debug)]
 pub struct Services {
     by_key: Map<ServiceKey, ServiceId>,
-    services: Vec<Option<Service>>,
-    dests: Vec<Option<Dest>>,
-    /// Removed destinations that connections are bound to or were until lately.
+    services: Slots<Service>,
+    dests: Slots<Dest>,
+    /// Every destination, also the removed ones.
+    by_endpoint: Map<(ServiceKey, Endpoint), DestId>,
+    /// How many NAT servers speak from an endpoint, by protocol.
+    speakers: Map<(u8, Endpoint), usize>,
+    /// Removed destinations that connections are bound to or were until lately, and some that have
+    /// come back since the trash was last looked through.
     trash: Vec<DestId>,
     per_family: [usize; 2],
     any_port: usize,
     ftp: usize,
+    /// Services whose schedulers have something to collect.
+    collecting: usize,
+    rng: Rng,
 }
 
 impl Services {
     pub(super) fn new(rng: &mut Rng) -> Self {
         Self {
             by_key: Map::with_hasher(Keyed::new(rng)),
-            services: Vec::new(),
-            dests: Vec::new(),
+            services: Slots::new(),
+            dests: Slots::new(),
+            by_endpoint: Map::with_hasher(Keyed::new(rng)),
+            speakers: Map::with_hasher(Keyed::new(rng)),
             trash: Vec::new(),
             per_family: [0; 2],
             any_port: 0,
             ftp: 0,
+            collecting: 0,
+            rng: Rng::new(rng.next_u64()),
         }
     }
 
@@ -143,7 +164,7 @@ impl Services {
 
     /// Every service.
     pub fn iter(&self) -> impl Iterator<Item = &Service> {
-        self.services.iter().flatten()
+        self.services.iter()
     }
 
     /// Whether there is none.
@@ -162,27 +183,27 @@ impl Services {
         let of_services = places.start.min(services)..places.end.min(services);
         let start = places.start.saturating_sub(services).min(dests);
         let of_dests = start..places.end.saturating_sub(services).clamp(start, dests);
-        let services = self.services[of_services].iter_mut().flatten();
-        let dests = self.dests[of_dests].iter_mut().flatten().filter(|dest| dest.available);
+        let services = self.services.part_mut(of_services);
+        let dests = self.dests.part_mut(of_dests).filter(|dest| dest.available);
         services.map(|service| &mut service.stats).chain(dests.map(|dest| &mut dest.stats))
     }
 
     /// The service at a place.
     pub fn service(&self, id: ServiceId) -> &Service {
-        self.services[id as usize].as_ref().expect("a service's place is valid until its removal")
+        self.services.find(id).expect("a service's place is valid until its removal")
     }
 
     pub(super) fn service_mut(&mut self, id: ServiceId) -> &mut Service {
-        self.services[id as usize].as_mut().expect("a service's place is valid until its removal")
+        self.services.find_mut(id).expect("a service's place is valid until its removal")
     }
 
     /// The destination at a place.
     pub fn dest(&self, id: DestId) -> &Dest {
-        self.dests[id as usize].as_ref().expect("a bound destination is kept")
+        self.dests.find(id).expect("a bound destination is kept")
     }
 
     pub(super) fn dest_mut(&mut self, id: DestId) -> &mut Dest {
-        self.dests[id as usize].as_mut().expect("a bound destination is kept")
+        self.dests.find_mut(id).expect("a bound destination is kept")
     }
 
     /// The service that a first packet is for.
@@ -207,34 +228,45 @@ impl Services {
 
     /// Whether a NAT server of that protocol (or of any mark) speaks from the flow's source.
     pub(super) fn has_masq_server(&self, flow: &Flow) -> bool {
-        self.dests.iter().flatten().any(|dest| {
-            let proto_fits = match dest.key {
-                ServiceKey::Address { proto, .. } => proto == flow.proto,
-                ServiceKey::Mark { .. } => true,
-            };
-            let at = dest.spec.dest;
-            dest.available
-                && proto_fits
-                && dest.spec.method == Method::Masq
-                && at.addr == flow.src.addr
-                && (at.port == flow.src.port || at.port == 0)
-        })
+        let any_port = Endpoint::new(flow.src.addr, 0);
+        let speaks = |proto, from| self.speakers.contains_key(&(proto, from));
+        [flow.proto, ANY_PROTO].iter().any(|&p| speaks(p, flow.src) || speaks(p, any_port))
     }
 
     /// Asks the service's scheduler for a destination.
-    pub(super) fn pick(&mut self, id: ServiceId) -> Option<DestId> {
-        let service = self.services[id as usize].as_mut()?;
+    pub(super) fn pick(
+        &mut self,
+        now: Instant,
+        id: ServiceId,
+        flow: &Flow,
+        expiration: Expiration,
+    ) -> Option<DestId> {
+        let service = self.services.find_mut(id)?;
+        let flags = Flags(service.spec.sched_flags);
+        let request = Request { client: flow.src, virt: flow.dst.addr, flags, now, expiration };
         let pool = List { list: &service.dests, dests: &self.dests };
-        let index = service.scheduler.as_mut()?.pick(&pool)?;
+        let index = service.scheduler.as_mut()?.pick(&pool, &request)?;
         Some(service.dests[index])
     }
 
     /// Tells the service's scheduler of a change.
     fn changed(&mut self, id: ServiceId, change: Change) {
-        let Some(service) = &mut self.services[id as usize] else { return };
+        let Some(service) = self.services.find_mut(id) else { return };
         let pool = List { list: &service.dests, dests: &self.dests };
         if let Some(scheduler) = &mut service.scheduler {
             scheduler.changed(change, &pool);
+        }
+    }
+
+    /// Whether any scheduler has something to collect.
+    pub(super) const fn collects(&self) -> bool {
+        self.collecting > 0
+    }
+
+    /// Lets the schedulers forget what nobody has asked for; to be called once a minute.
+    pub(super) fn collect(&mut self, now: Instant, expiration: Expiration) {
+        for scheduler in self.services.iter_mut().filter_map(|s| s.scheduler.as_mut()) {
+            scheduler.collect(now, expiration);
         }
     }
 
@@ -244,33 +276,46 @@ impl Services {
             return Err(Refusal::ServiceExists);
         }
         let key = spec.key;
-        let nobody = List { list: &[], dests: &self.dests };
-        let scheduler = spec.scheduler.map(|kind| sched::State::attach(kind, &nobody));
+        let scheduler = self.attach(spec.scheduler, &[]);
         let service = Service { spec, dests: Vec::new(), stats: Stats::default(), scheduler };
-        let id = place(&mut self.services, service);
+        let id = self.services.put(service);
         self.by_key.insert(key, id);
         self.count(&key, 1);
         Ok(())
     }
 
+    /// A scheduler for a list of destinations.
+    fn attach(&mut self, kind: Option<Scheduler>, list: &[DestId]) -> Option<sched::State> {
+        let pool = List { list, dests: &self.dests };
+        let state = kind.map(|kind| sched::State::attach(kind, &pool, &mut self.rng));
+        self.collecting += usize::from(collects(&state));
+        state
+    }
+
     /// Edits a service (`-E`): the scheduler keeps its place in the round unless it is another one.
     pub(super) fn edit(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
         let id = self.find(&spec.key).ok_or(Refusal::NoSuchService)?;
-        let service = self.services[id as usize].as_mut().expect("just found");
-        if service.spec.scheduler != spec.scheduler {
-            let pool = List { list: &service.dests, dests: &self.dests };
-            service.scheduler = spec.scheduler.map(|kind| sched::State::attach(kind, &pool));
+        if self.service(id).spec.scheduler != spec.scheduler {
+            let list = std::mem::take(&mut self.service_mut(id).dests);
+            let new = self.attach(spec.scheduler, &list);
+            let service = self.service_mut(id);
+            service.dests = list;
+            let old = std::mem::replace(&mut service.scheduler, new);
+            self.collecting -= usize::from(collects(&old));
         }
-        service.spec = spec;
+        self.service_mut(id).spec = spec;
         Ok(())
     }
 
     /// Removes a service (`-D`); its destinations live on for their connections.
     pub(super) fn remove(&mut self, now: Instant, key: &ServiceKey) -> Result<(), Refusal> {
         let id = self.by_key.remove(key).ok_or(Refusal::NoSuchService)?;
-        let service = self.services[id as usize].take().expect("just found");
+        let service = self.services.take(id).expect("just found");
+        self.collecting -= usize::from(collects(&service.scheduler));
         for dest in service.dests {
             self.discard(now, dest);
+            // The service's place may be another's soon.
+            self.dest_mut(dest).service = NO_SERVICE;
         }
         self.count(key, -1);
         Ok(())
@@ -280,31 +325,35 @@ impl Services {
     pub(super) fn add_dest(&mut self, key: &ServiceKey, spec: DestSpec) -> Result<(), Refusal> {
         let id = self.find(key).ok_or(Refusal::ServiceNotDefined)?;
         check_thresholds(&spec)?;
-        if self.dest_of(id, spec.dest).is_some() {
+        let known = self.by_endpoint.get(&(*key, spec.dest)).copied();
+        if known.is_some_and(|known| self.dest(known).available) {
             return Err(Refusal::DestExists);
         }
-        let revived = self.trash.iter().position(|&t| {
-            let dest = self.dest(t);
-            dest.key == *key && dest.spec.dest == spec.dest
-        });
-        let dest = match revived {
-            Some(at) => self.revive(at, id, spec),
-            None => place(&mut self.dests, fresh_dest(id, *key, spec)),
+        self.count_speaker(key, &spec, 1);
+        let dest = match known {
+            Some(known) => self.revive(known, id, spec),
+            None => self.put_dest(id, *key, spec),
         };
         self.service_mut(id).dests.insert(0, dest);
         self.changed(id, Change::Added);
         Ok(())
     }
 
-    fn revive(&mut self, at: usize, service: ServiceId, spec: DestSpec) -> DestId {
-        let id = self.trash.swap_remove(at);
+    fn put_dest(&mut self, service: ServiceId, key: ServiceKey, spec: DestSpec) -> DestId {
+        let endpoint = spec.dest;
+        let id = self.dests.put(fresh_dest(service, key, spec));
+        self.by_endpoint.insert((key, endpoint), id);
+        id
+    }
+
+    fn revive(&mut self, id: DestId, service: ServiceId, spec: DestSpec) -> DestId {
         let dest = self.dest_mut(id);
         if dest.service != service {
             dest.stats = Stats::default();
             dest.service = service;
         }
         dest.available = true;
-        dest.spec = spec;
+        dest.respecify(spec);
         dest.check_both();
         id
     }
@@ -315,9 +364,12 @@ impl Services {
         check_thresholds(&spec)?;
         let at = self.dest_of(id, spec.dest).ok_or(Refusal::NoSuchDest)?;
         let place = self.service(id).dests[at];
+        let old = self.dest(place).spec.clone();
+        self.count_speaker(key, &old, -1);
+        self.count_speaker(key, &spec, 1);
         let dest = self.dest_mut(place);
         let other_limits = (dest.spec.upper, dest.spec.lower) != (spec.upper, spec.lower);
-        dest.spec = spec;
+        dest.respecify(spec);
         if other_limits {
             dest.check_both();
         }
@@ -350,13 +402,17 @@ impl Services {
 
     /// Forgets removed destinations that have been without connections for two minutes.
     pub(super) fn empty_trash(&mut self, now: Instant) {
-        let dests = &mut self.dests;
-        self.trash.retain(|&id| {
-            let slot = &mut dests[id as usize];
-            let is_over = |d: &Dest| d.bound() == 0 && now.since(d.idle_since) >= TRASH_AFTER;
-            let over = slot.as_ref().is_none_or(is_over);
+        let Self { dests, by_endpoint, trash, .. } = self;
+        trash.retain(|&id| {
+            let dest = dests.find_mut(id).expect("what is in the trash is kept");
+            if dest.available {
+                dest.in_trash = false;
+                return false;
+            }
+            let over = dest.bound() == 0 && now.since(dest.idle_since) >= TRASH_AFTER;
             if over {
-                *slot = None;
+                by_endpoint.remove(&(dest.key, dest.spec.dest));
+                dests.take(id);
             }
             !over
         });
@@ -371,11 +427,33 @@ impl Services {
         let dest = self.dest_mut(id);
         dest.available = false;
         dest.idle_since = now;
-        self.trash.push(id);
+        let (key, spec) = (dest.key, dest.spec.clone());
+        if !std::mem::replace(&mut dest.in_trash, true) {
+            self.trash.push(id);
+        }
+        self.count_speaker(&key, &spec, -1);
+    }
+
+    /// Counts a NAT server's voice in or out.
+    fn count_speaker(&mut self, key: &ServiceKey, spec: &DestSpec, by: isize) {
+        if spec.method != Method::Masq {
+            return;
+        }
+        let proto = match key {
+            ServiceKey::Address { proto, .. } => *proto,
+            ServiceKey::Mark { .. } => ANY_PROTO,
+        };
+        let count = self.speakers.entry((proto, spec.dest)).or_default();
+        *count = count.saturating_add_signed(by);
+        if *count == 0 {
+            self.speakers.remove(&(proto, spec.dest));
+        }
     }
 
     fn dest_of(&self, id: ServiceId, dest: Endpoint) -> Option<usize> {
-        self.service(id).dests.iter().position(|&d| self.dest(d).spec.dest == dest)
+        let service = self.service(id);
+        let known = *self.by_endpoint.get(&(service.spec.key, dest))?;
+        service.dests.iter().position(|&id| id == known)
     }
 
     /// Counts a service of that key in or out.
@@ -401,7 +479,7 @@ impl Services {
 /// The list of destinations of one service, as schedulers see it.
 struct List<'a> {
     list: &'a [DestId],
-    dests: &'a [Option<Dest>],
+    dests: &'a Slots<Dest>,
 }
 
 impl Pool for List<'_> {
@@ -410,9 +488,10 @@ impl Pool for List<'_> {
     }
 
     fn candidate(&self, index: usize) -> Candidate {
-        let dest = self.dests[self.list[index] as usize].as_ref();
-        let dest = dest.expect("a listed destination exists");
+        let dest = self.dests.find(self.list[index]).expect("a listed destination exists");
         Candidate {
+            at: dest.spec.dest,
+            last_weight: dest.last_weight,
             weight: dest.spec.weight,
             active: dest.active,
             inactive: dest.inactive,
@@ -431,6 +510,7 @@ fn check_thresholds(spec: &DestSpec) -> Result<(), Refusal> {
 
 fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
     Dest {
+        last_weight: spec.weight,
         spec,
         active: 0,
         inactive: 0,
@@ -440,6 +520,7 @@ fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
         available: true,
         service,
         key,
+        in_trash: false,
         idle_since: Instant::ZERO,
     }
 }
@@ -449,14 +530,155 @@ impl Dest {
     pub(super) fn service(&self) -> Option<ServiceId> {
         self.available.then_some(self.service)
     }
+
+    /// The operator has said something else of it.
+    fn respecify(&mut self, spec: DestSpec) {
+        if spec.weight > 0 {
+            self.last_weight = spec.weight;
+        }
+        self.spec = spec;
+    }
 }
 
-/// Puts `item` into the first empty place.
-fn place<T>(slots: &mut Vec<Option<T>>, item: T) -> u32 {
-    let at = slots.iter().position(Option::is_none).unwrap_or(slots.len());
-    if at == slots.len() {
-        slots.push(None);
+fn collects(scheduler: &Option<sched::State>) -> bool {
+    scheduler.as_ref().is_some_and(sched::State::collects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TunnelType;
+
+    const KEY: ServiceKey = ServiceKey::Mark { family: Family::V4, mark: 1 };
+
+    fn at(last: u8, port: u16) -> Endpoint {
+        Endpoint::new(IpAddr::from([10, 0, 0, last]), port)
     }
-    slots[at] = Some(item);
-    u32::try_from(at).expect("fewer than 2^32 services")
+
+    fn service(key: ServiceKey, scheduler: Scheduler) -> ServiceSpec {
+        ServiceSpec {
+            key,
+            scheduler: Some(scheduler),
+            sched_flags: 0,
+            persistent_s: None,
+            netmask: u32::MAX,
+            one_packet: false,
+            sip: false,
+        }
+    }
+
+    fn server(dest: Endpoint, method: Method) -> DestSpec {
+        DestSpec { dest, method, weight: 1, upper: 0, lower: 0, tunnel: TunnelType::Ipip }
+    }
+
+    fn services() -> Services {
+        let mut services = Services::new(&mut Rng::new(1));
+        assert_eq!(services.add(service(KEY, Scheduler::Rr)), Ok(()));
+        services
+    }
+
+    fn from(src: Endpoint, proto: u8) -> Flow {
+        Flow { src, dst: at(99, 1000), proto }
+    }
+
+    #[test]
+    fn a_nat_server_is_known_as_long_as_any_service_has_it() {
+        let mut all = services();
+        let virt = at(1, 80);
+        let tcp = ServiceKey::Address { proto: proto::TCP, virt };
+        assert_eq!(all.add(service(tcp, Scheduler::Rr)), Ok(()));
+        let speaks = |all: &Services, proto| all.has_masq_server(&from(at(7, 80), proto));
+        assert_eq!(all.add_dest(&tcp, server(at(7, 80), Method::Masq)), Ok(()));
+        assert!(speaks(&all, proto::TCP) && !speaks(&all, proto::UDP));
+        assert_eq!(all.add_dest(&KEY, server(at(7, 0), Method::Masq)), Ok(()));
+        assert!(speaks(&all, proto::TCP) && speaks(&all, proto::UDP));
+        assert_eq!(all.remove(Instant::ZERO, &tcp), Ok(()));
+        assert!(speaks(&all, proto::TCP));
+        assert_eq!(all.edit_dest(&KEY, server(at(7, 0), Method::Route)), Ok(()));
+        assert!(!speaks(&all, proto::TCP));
+        assert_eq!(all.edit_dest(&KEY, server(at(7, 0), Method::Masq)), Ok(()));
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, at(7, 0)), Ok(()));
+        assert!(!speaks(&all, proto::TCP) && all.speakers.is_empty());
+    }
+
+    #[test]
+    fn a_removed_server_comes_back_with_its_counts_until_the_trash_is_emptied() {
+        let mut all = services();
+        let spec = server(at(7, 80), Method::Masq);
+        for round in 0..3 {
+            assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+            assert_eq!(all.add_dest(&KEY, spec.clone()), Err(Refusal::DestExists));
+            let id = all.iter().next().map(|service| service.dests[0]).expect("it is there");
+            assert_eq!(all.dest(id).active, round);
+            all.dest_mut(id).active += 1;
+            assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        }
+        assert_eq!(all.trash.len(), 1);
+        all.dest_mut(all.trash[0]).active = 0;
+        all.empty_trash(Instant::ZERO.after(TRASH_AFTER));
+        assert!(!all.has_trash() && all.by_endpoint.is_empty());
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        all.empty_trash(Instant::ZERO.after(TRASH_AFTER * 2));
+        assert_eq!(all.add_dest(&KEY, spec), Err(Refusal::DestExists));
+    }
+
+    #[test]
+    fn a_server_that_came_back_is_not_taken_for_removed() {
+        let mut all = services();
+        let spec = server(at(7, 80), Method::Masq);
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        all.empty_trash(Instant::ZERO.after(TRASH_AFTER));
+        assert!(!all.has_trash());
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        assert!(all.has_trash());
+    }
+
+    #[test]
+    fn what_was_counted_survives_its_removal_but_not_that_of_its_service() {
+        let mut all = services();
+        let spec = server(at(7, 80), Method::Masq);
+        let conns = |all: &Services| {
+            let service = all.iter().next().expect("it is there");
+            all.dest(service.dests[0]).stats.conns
+        };
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        let id = all.iter().next().map(|service| service.dests[0]).expect("it is there");
+        all.dest_mut(id).stats.conns = 4;
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
+        assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
+        assert_eq!(conns(&all), 4);
+        assert_eq!(all.remove(Instant::ZERO, &KEY), Ok(()));
+        assert_eq!(all.add(service(KEY, Scheduler::Rr)), Ok(()));
+        assert_eq!(all.add_dest(&KEY, spec), Ok(()));
+        assert_eq!(conns(&all), 0);
+    }
+
+    #[test]
+    fn only_services_that_remember_addresses_ask_to_be_collected() {
+        let mut all = services();
+        assert!(!all.collects());
+        assert_eq!(all.edit(service(KEY, Scheduler::Lblc)), Ok(()));
+        assert_eq!(all.edit(service(KEY, Scheduler::Lblcr)), Ok(()));
+        assert!(all.collects());
+        all.collect(Instant::ZERO, Expiration::default());
+        assert_eq!(all.remove(Instant::ZERO, &KEY), Ok(()));
+        assert!(!all.collects());
+    }
+
+    #[test]
+    fn the_last_weight_that_was_not_0_is_kept() {
+        let mut all = services();
+        let spec = |weight| DestSpec { weight, ..server(at(7, 80), Method::Masq) };
+        let last = |all: &Services| {
+            let service = all.iter().next().expect("it is there");
+            List { list: &service.dests, dests: &all.dests }.candidate(0).last_weight
+        };
+        assert_eq!(all.add_dest(&KEY, spec(0)), Ok(()));
+        assert_eq!(last(&all), 0);
+        assert_eq!(all.edit_dest(&KEY, spec(5)), Ok(()));
+        assert_eq!(all.edit_dest(&KEY, spec(0)), Ok(()));
+        assert_eq!(last(&all), 5);
+    }
 }

@@ -1,7 +1,7 @@
 //! The real server's end of a tunnel, for machines whose kernel has none: takes outer headers off.
 //!
-//! Raw sockets receive what this host is sent as IP in IP (RFC 2003, RFC 4213, RFC 2473): protocols
-//! 4 and 41, over IPv4 and IPv6. The packets inside are checked and written to a TUN device, from
+//! Raw sockets receive what this host is sent as IP in IP (RFC 2003, RFC 4213, RFC 2473) and GRE
+//! (RFC 2784): protocols 4, 41 and 47, over IPv4 and IPv6. A UDP socket receives GUE. The packets inside are checked and written to a TUN device, from
 //! which the kernel takes them as received. Answers leave by the kernel's routes, not by us.
 //!
 //! Kept from the kernel: its reassembly of outer fragments; that a socket which takes a packet keeps
@@ -10,7 +10,7 @@
 //! devices, is switched off as long as we run, since clients are not reached through the TUN.
 //!
 //! Left out on purpose: congestion marks of outer headers are not carried over (RFC 6040), since
-//! IPv6 sockets do not show them; GRE and GUE. As with the kernel's own `tunl0`, whoever reaches
+//! IPv6 sockets do not show them; GUE's options. As with the kernel's own `tunl0`, whoever reaches
 //! this host may send into the tunnel: a firewall says who.
 
 use std::fs;
@@ -26,21 +26,26 @@ use super::tap::{Plain, Port, Queue};
 use super::worker::BUDGET;
 use super::Fault;
 use crate::config::{LinkSettings, PortConfig, PortKind};
-use crate::packet::{checksum, proto, Family, Fragment, Headers, LinkId, Packet, FRAME_MAX};
+use crate::packet::{
+    checksum, proto, tunnel, Family, Fragment, Headers, LinkId, Packet, FRAME_MAX,
+};
 
-/// Takes tunnels off until a signal ends it: raw sockets in, TUN device `tun` out. Whatever the
-/// outcome, everything is undone.
+/// Takes tunnels off until a signal ends it: raw sockets and, for GUE, the UDP port `gue_port` in, TUN
+/// device `tun` out. Whatever the outcome, everything is undone.
 ///
 /// # Errors
 /// The device or the sockets could not be opened.
-pub fn run(tun: &str) -> Result<(), Fault> {
+pub fn run(tun: &str, gue_port: Option<u16>) -> Result<(), Fault> {
     let mut watch = Watch::new()?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
     let port = Port::open(&Arc::new(control), &tun_port(tun))?;
-    let sockets = open_sockets()?;
+    let mut sockets = open_sockets()?;
+    if let Some(port) = gue_port {
+        sockets.push(open_gue(port)?);
+    }
     let _filters = open_filters(tun);
     for (index, socket) in sockets.iter().enumerate() {
-        watch.add(index, "a raw socket", &socket.queue)?;
+        watch.add(index, "a socket", &socket.queue)?;
     }
     let mut decap = Decap { out: port, sockets, counters: Counters::default() };
     say_ready();
@@ -58,17 +63,23 @@ fn tun_port(name: &str) -> PortConfig {
     }
 }
 
-/// One socket for each outer family and inner protocol. A kernel without IPv6 gives two of four.
+/// One socket for each outer family and inner protocol. A kernel without IPv6 gives half of them.
 fn open_sockets() -> Result<Vec<Socket>, Fault> {
     let mut sockets = Vec::new();
     for (outer, protocol) in [
         (Family::V4, proto::IPIP),
         (Family::V4, proto::IPV6),
+        (Family::V4, proto::GRE),
         (Family::V6, proto::IPIP),
         (Family::V6, proto::IPV6),
+        (Family::V6, proto::GRE),
     ] {
         match sys::raw_socket(outer, protocol) {
-            Ok(file) => sockets.push(Socket { queue: Plain::new(file), outer, ready: true }),
+            Ok(file) => sockets.push(Socket {
+                queue: Plain::new(file, 0),
+                shape: Shape::Raw { outer, protocol },
+                ready: true,
+            }),
             Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
                 info!("no sockets of family {outer:?} in this kernel: tunnels over it stay closed");
             }
@@ -81,6 +92,16 @@ fn open_sockets() -> Result<Vec<Socket>, Fault> {
         }
     }
     Ok(sockets)
+}
+
+/// One socket for GUE over both families.
+fn open_gue(port: u16) -> Result<Socket, Fault> {
+    let file = sys::udp_socket(port).map_err(|e| {
+        let cure = (e.kind() == io::ErrorKind::AddrInUse)
+            .then_some("something else listens there; the kernel's own tunnel end, perhaps");
+        Fault::new(format!("opening UDP port {port}"), e).cure(cure)
+    })?;
+    Ok(Socket { queue: Plain::new(file, 0), shape: Shape::Gue, ready: true })
 }
 
 /// Switches the reverse path filter off; the larger of "all" and the device's own counts.
@@ -127,8 +148,22 @@ impl Drop for Filter {
 #[derive(Debug)]
 struct Socket {
     queue: Plain,
-    outer: Family,
+    shape: Shape,
     ready: bool,
+}
+
+/// What a socket gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// A packet of that protocol: with its IPv4 header, or without its IPv6 headers.
+    Raw {
+        /// The family of the tunnel's outer header.
+        outer: Family,
+        /// What follows the outer header.
+        protocol: u8,
+    },
+    /// The data of a datagram.
+    Gue,
 }
 
 #[derive(Debug)]
@@ -195,12 +230,12 @@ impl Decap {
                 Err(e) => {
                     // The next packet wakes us again; trying at once might never end.
                     socket.ready = false;
-                    debug!("reading a raw socket: {e}");
+                    debug!("reading a socket: {e}");
                     return Ok(());
                 }
             }
             self.counters.received += 1;
-            if uncover(packet, socket.outer).is_none() {
+            if uncover(packet, socket.shape).is_none() {
                 self.counters.malformed += 1;
                 continue;
             }
@@ -218,11 +253,17 @@ impl Decap {
 }
 
 /// Leaves of a packet what was in the tunnel; `None` if that is not a whole IP packet.
-fn uncover(packet: &mut Packet, outer: Family) -> Option<()> {
-    if outer == Family::V4 {
+fn uncover(packet: &mut Packet, shape: Shape) -> Option<()> {
+    if matches!(shape, Shape::Raw { outer: Family::V4, .. }) {
         let headers = Headers::parse(packet).ok()?;
         packet.pull(usize::from(headers.transport));
     }
+    let at = match shape {
+        Shape::Raw { protocol: proto::GRE, .. } => tunnel::in_gre(packet.bytes(), true)?,
+        Shape::Raw { .. } => 0,
+        Shape::Gue => tunnel::in_gue(packet.bytes())?,
+    };
+    packet.pull(at);
     let inner = Headers::parse(packet).ok()?;
     finish_checksum(packet, &inner);
     Some(())
@@ -260,6 +301,7 @@ fn finish_checksum(packet: &mut Packet, headers: &Headers) {
 mod tests {
     use super::*;
     use crate::packet::ip::Fresh;
+    use crate::packet::tunnel::{Kind, Outer};
     use std::net::IpAddr;
 
     const CLIENT: [&str; 2] = ["10.80.0.100", "fd80::100"];
@@ -274,6 +316,10 @@ mod tests {
     fn push(packet: &mut Packet, src: IpAddr, dst: IpAddr, proto: u8) {
         let fresh = Fresh { src, dst, proto, ttl: 64, tos: 0, dont_fragment: true, id: 7 };
         fresh.push(packet).expect("it fits");
+    }
+
+    const fn ipip(outer: Family) -> Shape {
+        Shape::Raw { outer, protocol: proto::IPIP }
     }
 
     /// A UDP datagram of the client with the checksum field as `field` makes it of the right one.
@@ -307,8 +353,40 @@ mod tests {
             for outer in [Family::V4, Family::V6] {
                 let sent = datagram(inner, |right| right);
                 let mut packet = tunnelled(&sent, inner, outer);
-                assert!(uncover(&mut packet, outer).is_some(), "{inner:?} in {outer:?}");
+                assert!(uncover(&mut packet, ipip(outer)).is_some(), "{inner:?} in {outer:?}");
                 assert_eq!(packet.bytes(), sent.bytes(), "{inner:?} in {outer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn gre_and_gue_are_taken_off_with_and_without_their_checksums() {
+        for checksum in [false, true] {
+            for inner in [Family::V4, Family::V6] {
+                for outer in [Family::V4, Family::V6] {
+                    for kind in [Kind::Gre { checksum }, Kind::Gue { port: 6080, checksum }] {
+                        let sent = datagram(inner, |right| right);
+                        let mut packet = sent.clone();
+                        let headers = Headers::of(packet.bytes()).expect("it is whole");
+                        let (src, dst) = (addr(DIRECTOR, outer), addr(SERVER, outer));
+                        let (id, flow_hash) = (0, 0);
+                        let head =
+                            Outer { src, dst, kind, copy_dont_fragment: true, id, flow_hash };
+                        tunnel::encapsulate(&mut packet, &headers, &head).expect("it fits");
+                        let outside = Headers::of(packet.bytes()).expect("it is whole");
+                        // A socket takes the outer headers off that it does not show.
+                        let (skip, shape) = match (kind, outer) {
+                            (Kind::Gue { .. }, _) => (outside.transport + 8, Shape::Gue),
+                            (_, Family::V4) => (0, Shape::Raw { outer, protocol: proto::GRE }),
+                            (_, Family::V6) => {
+                                (outside.transport, Shape::Raw { outer, protocol: proto::GRE })
+                            }
+                        };
+                        packet.pull(usize::from(skip));
+                        assert!(uncover(&mut packet, shape).is_some(), "{kind:?}");
+                        assert_eq!(packet.bytes(), sent.bytes(), "{kind:?} over {outer:?}");
+                    }
+                }
             }
         }
     }
@@ -319,7 +397,7 @@ mod tests {
             let whole = tunnelled(&datagram(Family::V4, |right| right), Family::V4, outer);
             for len in 0..whole.len() {
                 let mut packet = Packet::copy_of(LinkId(0), &whole.bytes()[..len]);
-                assert!(uncover(&mut packet, outer).is_none(), "{len} bytes over {outer:?}");
+                assert!(uncover(&mut packet, ipip(outer)).is_none(), "{len} bytes over {outer:?}");
             }
         }
     }
@@ -330,7 +408,7 @@ mod tests {
         let mut bytes = sent.bytes().to_vec();
         bytes.extend([0; 9]);
         let mut packet = Packet::copy_of(LinkId(0), &bytes);
-        assert!(uncover(&mut packet, Family::V6).is_some());
+        assert!(uncover(&mut packet, ipip(Family::V6)).is_some());
         assert_eq!(packet.bytes(), sent.bytes());
     }
 
@@ -344,12 +422,12 @@ mod tests {
                 !checksum::transport(src, dst, proto::UDP, &[0; 13])
             };
             let mut packet = datagram(family, pseudo);
-            assert!(uncover(&mut packet, Family::V6).is_some());
+            assert!(uncover(&mut packet, ipip(Family::V6)).is_some());
             assert_eq!(packet.bytes(), right.bytes(), "{family:?}");
 
             let wrong = datagram(family, |right| right ^ 0x0101);
             let mut packet = wrong.clone();
-            assert!(uncover(&mut packet, Family::V6).is_some());
+            assert!(uncover(&mut packet, ipip(Family::V6)).is_some());
             assert_eq!(packet.bytes(), wrong.bytes(), "{family:?}");
         }
     }

@@ -11,11 +11,13 @@
 use std::ffi::{c_char, c_int, c_short};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::{mem, ptr};
 
+use crate::packet::vnet::Takes;
 use crate::packet::Family;
 
 // Below 0x8000_0000 and alike on every architecture (linux/sockios.h).
@@ -143,14 +145,49 @@ impl Control {
 /// `ENOENT` without `/dev/net/tun`, `EPERM` without `CAP_NET_ADMIN`, `EBUSY` if no queue is left,
 /// `EINVAL` if the device is there and of another kind.
 pub fn open_queue(name: &str, kind: c_int) -> io::Result<File> {
+    open_device(name, kind | libc::IFF_MULTI_QUEUE)
+}
+
+/// Opens the TUN or TAP device `name` with a virtio-net header of `header` bytes in front of each
+/// frame, and says what it may be given. `kind` is `IFF_TUN` or `IFF_TAP`, with `IFF_MULTI_QUEUE` for
+/// a queue of a many-queue device.
+///
+/// # Errors
+/// As [`open_queue`]; `Unsupported` if the kernel knows of no such header.
+pub fn open_offloaded(name: &str, kind: c_int, header: usize) -> io::Result<(File, Takes)> {
+    // linux/if_tun.h
+    const CHECKSUM_AND_TCP: libc::c_ulong = 0x01 | 0x02 | 0x04 | 0x08;
+    const UDP: libc::c_ulong = 0x20 | 0x40;
+    let unsupported = |e: io::Error| match e.raw_os_error() {
+        Some(libc::EINVAL) => io::Error::from(io::ErrorKind::Unsupported),
+        _ => e,
+    };
+    let file = open_device(name, kind | libc::IFF_VNET_HDR).map_err(unsupported)?;
+    let size = c_int::try_from(header).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the descriptor is open, and the request reads one integer, which outlives the call.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) })
+        .map_err(unsupported)?;
+    let offer = |what: libc::c_ulong| {
+        // SAFETY: the descriptor is open, and the request takes its argument by value.
+        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, what) }).is_ok()
+    };
+    let takes = if offer(CHECKSUM_AND_TCP | UDP) {
+        Takes { tcp: true, udp: true }
+    } else {
+        Takes { tcp: offer(CHECKSUM_AND_TCP), udp: false }
+    };
+    Ok((file, takes))
+}
+
+fn open_device(name: &str, flags: c_int) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open("/dev/net/tun")?;
     let mut request = request(name)?;
-    request.ifr_ifru.ifru_flags = c_short::try_from(kind | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE)
-        .map_err(|_| io::ErrorKind::InvalidInput)?;
+    request.ifr_ifru.ifru_flags =
+        c_short::try_from(flags | libc::IFF_NO_PI).map_err(|_| io::ErrorKind::InvalidInput)?;
     interface_ioctl(&file, libc::TUNSETIFF, &mut request)?;
     Ok(file)
 }
@@ -181,6 +218,34 @@ pub fn raw_socket(family: Family, protocol: u8) -> io::Result<File> {
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     enlarge_buffer(&file);
     Ok(file)
+}
+
+/// Opens a socket that receives the datagrams to a UDP port of this host, over IPv6 and IPv4 (only
+/// IPv4 if the kernel lacks IPv6), without blocking. Datagrams over IPv6 need no checksum (RFC 6935).
+///
+/// # Errors
+/// `EADDRINUSE`, `EACCES` for a low port without the right to it.
+pub fn udp_socket(port: u16) -> io::Result<File> {
+    let socket = match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?
+        }
+        bound => bound?,
+    };
+    socket.set_nonblocking(true)?;
+    let file = File::from(OwnedFd::from(socket));
+    set_int(&file, libc::IPPROTO_UDP, libc::UDP_NO_CHECK6_RX, 1);
+    enlarge_buffer(&file);
+    Ok(file)
+}
+
+/// Sets an option of a socket; a kernel that does not know it keeps its way.
+fn set_int(socket: &File, level: c_int, option: c_int, value: c_int) {
+    let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
+    // SAFETY: the pointer is to `value`, which is `len` bytes long and lives until the call returns.
+    unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&value).cast(), len);
+    }
 }
 
 /// Asks for a larger receive buffer; without the right to it, the default remains.
@@ -214,6 +279,15 @@ fn request(name: &str) -> io::Result<libc::ifreq> {
 }
 
 /// Private, because `what` must be a request that takes an `ifreq`; all in this file do.
+/// A call's result, or the error that it left behind.
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 fn interface_ioctl(
     on: &impl AsRawFd,
     what: libc::Ioctl,

@@ -3,8 +3,8 @@
 //! A [`Queue`] is what a worker reads frames from and writes them to. It is shaped so that engines
 //! which move many frames per system call fit behind it: `recv` and `send` may exchange the
 //! packet's buffer for one of their own, and what `send` took need not leave before `flush`.
-//! [`Plain`] is the portable engine: one frame a call, through `tun-tap`; a device that was made
-//! with many queues is opened with the flags that it wants.
+//! [`Offloaded`] moves one frame a call, super-frames among them; [`Plain`] is the portable engine for
+//! devices without offload, opened through `tun-tap`.
 //!
 //! A [`Port`] is a queue with its device. Opening one creates the device or takes over a persistent
 //! one, sets MTU, the kernel's end up, and joins the bridge. Dropping it undoes exactly that, also
@@ -26,7 +26,7 @@ use tun_tap::{Iface, Mode};
 use super::sys::{self, Control};
 use super::Fault;
 use crate::config::{PortConfig, PortKind};
-use crate::packet::{LinkId, Packet};
+use crate::packet::{eth, vnet, LinkId, Packet};
 
 /// Where frames come from and go to. Nothing here blocks.
 pub trait Queue {
@@ -50,49 +50,134 @@ pub trait Queue {
     }
 }
 
-/// One frame a system call.
+/// One frame a system call, each as it is on a wire.
 #[derive(Debug)]
-pub struct Plain(File);
+pub struct Plain {
+    file: File,
+    /// Bytes of the link header.
+    link: usize,
+    piece: Packet,
+}
 
 impl Plain {
-    /// A queue on a descriptor that does not block and gives one frame a read.
-    pub const fn new(file: File) -> Self {
-        Self(file)
+    /// A queue on a descriptor that does not block and gives one frame a read. Frames have a link
+    /// header of `link` bytes.
+    pub fn new(file: File, link: usize) -> Self {
+        Self { file, link, piece: Packet::with_capacity(0) }
     }
 }
 
 impl AsRawFd for Plain {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.file.as_raw_fd()
     }
 }
 
 impl Queue for Plain {
     fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
-        loop {
-            match self.0.read(packet.room()) {
-                Ok(0) => return Ok(false),
-                Ok(len) => {
-                    packet.received(link, len);
-                    return Ok(true);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
+        let Some(len) = read_frame(&mut self.file, packet.room(0))? else { return Ok(false) };
+        packet.received(link, len);
+        Ok(true)
     }
 
     fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
-        self.0.write(packet.bytes()).map(|_| ())
+        if packet.offload.is_none() {
+            return self.file.write(packet.bytes()).map(|_| ());
+        }
+        send_pieces(packet, self.link, &mut self.piece, |piece| {
+            self.file.write(piece.bytes()).map(|_| ())
+        })
     }
+}
+
+/// One frame a system call, with a virtio-net header: super-frames and half sums travel as they are.
+#[derive(Debug)]
+pub struct Offloaded {
+    file: File,
+    /// Bytes of the link header.
+    link: usize,
+    takes: vnet::Takes,
+    piece: Packet,
+}
+
+impl Offloaded {
+    /// A queue on a descriptor that does not block, whose device puts a virtio-net header in front
+    /// of each frame and takes what `takes` says.
+    pub fn new(file: File, link: usize, takes: vnet::Takes) -> Self {
+        Self { file, link, takes, piece: Packet::with_capacity(0) }
+    }
+
+    fn write(file: &mut File, packet: &mut Packet) -> io::Result<()> {
+        if !vnet::push_header(packet) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        file.write(packet.bytes()).map(|_| ())
+    }
+}
+
+impl Queue for Offloaded {
+    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
+        let room = packet.room(vnet::HEADER);
+        let Some(len) = read_frame(&mut self.file, room)? else { return Ok(false) };
+        let header = room.first_chunk().copied().unwrap_or_default();
+        packet.received(link, len.saturating_sub(vnet::HEADER));
+        let front = u16::try_from(self.link).unwrap_or(0);
+        packet.leave_undone(vnet::Offload::parse(header, front), self.link);
+        Ok(true)
+    }
+
+    fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
+        if vnet::can_leave(packet, self.link, self.takes) {
+            return Self::write(&mut self.file, packet);
+        }
+        let file = &mut self.file;
+        send_pieces(packet, self.link, &mut self.piece, |piece| Self::write(file, piece))
+    }
+}
+
+/// Sends what a super-frame stands for; the first error of a piece is the error of all.
+fn send_pieces(
+    packet: &Packet,
+    link: usize,
+    room: &mut Packet,
+    mut send: impl FnMut(&mut Packet) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut outcome = Ok(());
+    vnet::split(packet, link, room, |piece| {
+        let sent = send(piece);
+        if outcome.is_ok() {
+            outcome = sent;
+        }
+    });
+    outcome
+}
+
+/// Reads one frame; `None` if none waits.
+fn read_frame(file: &mut File, room: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match file.read(room) {
+            Ok(0) => return Ok(None),
+            Ok(len) => return Ok(Some(len)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// How frames are moved; chosen when the device is opened.
+#[derive(Debug)]
+enum Engine {
+    Plain(Plain),
+    Offloaded(Offloaded),
 }
 
 /// A device in use. Dropping it undoes what opening it changed.
 #[derive(Debug)]
 pub struct Port {
     name: String,
-    queue: Plain,
+    engine: Engine,
+    descriptor: RawFd,
     control: Arc<Control>,
     /// It was there before us, and stays when we go.
     existed: bool,
@@ -115,10 +200,15 @@ impl Port {
     pub fn open(control: &Arc<Control>, config: &PortConfig) -> Result<Self, Fault> {
         let name = config.name.as_str();
         let existed = control.index(name).is_ok();
-        let file = open_device(config, existed)?;
+        let engine = open_device(config, existed)?;
+        let descriptor = match &engine {
+            Engine::Plain(queue) => queue.file.as_raw_fd(),
+            Engine::Offloaded(queue) => queue.file.as_raw_fd(),
+        };
         let mut port = Self {
             name: name.to_owned(),
-            queue: Plain(file),
+            engine,
+            descriptor,
             control: Arc::clone(control),
             existed,
             undo: Vec::new(),
@@ -237,17 +327,23 @@ impl Drop for Port {
 
 impl AsRawFd for Port {
     fn as_raw_fd(&self) -> RawFd {
-        self.queue.as_raw_fd()
+        self.descriptor
     }
 }
 
 impl Queue for Port {
     fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
-        self.queue.recv(link, packet)
+        match &mut self.engine {
+            Engine::Plain(queue) => queue.recv(link, packet),
+            Engine::Offloaded(queue) => queue.recv(link, packet),
+        }
     }
 
     fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
-        self.queue.send(packet)
+        match &mut self.engine {
+            Engine::Plain(queue) => queue.send(packet),
+            Engine::Offloaded(queue) => queue.send(packet),
+        }
     }
 }
 
@@ -261,21 +357,35 @@ fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
     Path::new("/sys/class/net").join(name).join(what)
 }
 
-/// Opens the descriptor. A device that was made with many queues refuses a plain opening and wants
-/// to be asked for one of them; everything else that it was made with follows the opener.
-fn open_device(config: &PortConfig, existed: bool) -> Result<File, Fault> {
+/// Opens the descriptor: with offload where the kernel has it, else as a plain device. A device that
+/// was made with many queues wants to be asked for one of them; everything else that it was made with
+/// follows the opener.
+fn open_device(config: &PortConfig, existed: bool) -> Result<Engine, Fault> {
     let name = config.name.as_str();
-    let (mode, kind) = match config.kind {
-        PortKind::Tap => (Mode::Tap, libc::IFF_TAP),
-        PortKind::Tun => (Mode::Tun, libc::IFF_TUN),
+    let (mode, kind, link) = match config.kind {
+        PortKind::Tap => (Mode::Tap, libc::IFF_TAP, eth::HEADER),
+        PortKind::Tun => (Mode::Tun, libc::IFF_TUN, 0),
     };
-    let opened = if tun_flags(name).is_some_and(|flags| flags & libc::IFF_MULTI_QUEUE != 0) {
+    let queues = tun_flags(name).unwrap_or(0) & libc::IFF_MULTI_QUEUE;
+    match sys::open_offloaded(name, kind | queues, vnet::HEADER) {
+        Ok((file, takes)) => {
+            let udp = if takes.udp { ", UDP" } else { "" };
+            info!("port {name}: offload of checksums, TCP{udp} segments");
+            return Ok(Engine::Offloaded(Offloaded::new(file, link, takes)));
+        }
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => {
+            info!("port {name}: no offload here, frames travel as on a wire");
+        }
+        // The plain way fails as well, and says why.
+        Err(e) => debug!("port {name}: opening with offload: {e}"),
+    }
+    let opened = if queues != 0 {
         sys::open_queue(name, kind)
     } else {
         Iface::without_packet_info(name, mode)
             .and_then(|iface| iface.set_non_blocking().map(|()| sys::own(iface)))
     };
-    opened.map_err(|e| {
+    opened.map(|file| Engine::Plain(Plain::new(file, link))).map_err(|e| {
         let cure = open_cure(&e, config.kind, existed, tun_flags(name));
         Fault::new(format!("opening {name}"), e).cure(cure)
     })
@@ -345,7 +455,7 @@ pub(crate) mod memory {
         fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
             let Some(next) = self.waiting.pop_front() else { return Ok(false) };
             let frame = next.map_err(io::Error::from_raw_os_error)?;
-            packet.room()[..frame.len()].copy_from_slice(&frame);
+            packet.room(0)[..frame.len()].copy_from_slice(&frame);
             packet.received(link, frame.len());
             Ok(true)
         }
@@ -392,7 +502,7 @@ mod tests {
     fn a_plain_queue_reads_frames_until_none_waits() {
         let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().expect("a pair");
         ours.set_nonblocking(true).expect("possible");
-        let mut queue = Plain(sys::own(ours));
+        let mut queue = Plain::new(sys::own(ours), 14);
         let mut packet = Packet::with_capacity(64);
         assert!(!queue.recv(LinkId(3), &mut packet).expect("no error"));
         theirs.send(b"frame").expect("room");

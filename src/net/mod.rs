@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::packet::eth::{ethertype, Ethernet, HEADER};
 use crate::packet::icmp::Neighbour;
-use crate::packet::{DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::{vnet, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
@@ -230,6 +230,9 @@ impl Router {
         let link = self.link(packet.link).ok_or(Verdict::Drop(DropReason::OtherStation))?;
         let group_frame = link.tap && take_ethernet(link, packet)?;
         let headers = Headers::parse(packet).map_err(Verdict::Drop)?;
+        if !vnet::agrees(packet.offload, &headers) {
+            packet.offload.kind = vnet::Kind::Whole;
+        }
         let discovery = link.tap
             && Neighbour::is_one(packet.bytes(), &headers)
             && (headers.dst.is_multicast() || self.is_local(headers.dst));
@@ -303,7 +306,7 @@ impl Router {
     /// Sends a finished IP packet over `hop`: puts the link header on, or says what is missing.
     /// Whoever has to tell the sender of too long a packet looks at `hop.mtu` before.
     pub fn egress(&mut self, now: Instant, packet: &mut Packet, hop: Hop) -> Verdict {
-        if packet.len() > usize::from(hop.mtu) {
+        if vnet::longest_piece(packet) > usize::from(hop.mtu) {
             return match packet.bytes() {
                 [first, ..] if first >> 4 != 4 => Verdict::Drop(DropReason::TooBig),
                 [_, _, _, _, _, _, flags, ..] if flags & 0x40 != 0 => {

@@ -1,4 +1,5 @@
-//! The Internet checksum (RFC 1071), whole and incremental (RFC 1624).
+//! The Internet checksum (RFC 1071), whole and incremental (RFC 1624), and the CRC32c of SCTP
+//! (RFC 9260 appendix A), eight bytes a step.
 
 use std::net::IpAddr;
 
@@ -12,6 +13,57 @@ pub fn of(bytes: &[u8]) -> u16 {
 /// section 8.1). 0 over a segment with its field filled in says that it is right.
 pub fn transport(src: IpAddr, dst: IpAddr, proto: u8, segment: &[u8]) -> u16 {
     !fold(pseudo(src, dst, proto, segment.len()) + sum(segment))
+}
+
+/// The CRC32c of `parts` one after another; SCTP writes it in little-endian order.
+pub fn crc32c(parts: &[&[u8]]) -> u32 {
+    !parts.iter().fold(!0, |crc, part| crc32c_step(crc, part))
+}
+
+fn crc32c_step(mut crc: u32, bytes: &[u8]) -> u32 {
+    let mut words = bytes.chunks_exact(8);
+    for word in &mut words {
+        let first = crc ^ u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+        let [a, b, c, d] = first.to_le_bytes();
+        let index = [a, b, c, d, word[4], word[5], word[6], word[7]];
+        let rows = index.iter().zip(CRC32C.iter().rev());
+        crc = rows.fold(0, |sum, (&byte, row)| sum ^ row[usize::from(byte)]);
+    }
+    words
+        .remainder()
+        .iter()
+        .fold(crc, |crc, &byte| (crc >> 8) ^ CRC32C[0][usize::from(crc.to_le_bytes()[0] ^ byte)])
+}
+
+/// Row `i` says what a byte does that is followed by `i` others.
+static CRC32C: [[u32; 256]; 8] = crc32c_table();
+
+#[expect(clippy::cast_possible_truncation, reason = "a byte is below 256")]
+const fn crc32c_table() -> [[u32; 256]; 8] {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let mut table = [[0_u32; 256]; 8];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ if crc & 1 != 0 { POLYNOMIAL } else { 0 };
+            bit += 1;
+        }
+        table[0][byte] = crc;
+        byte += 1;
+    }
+    let mut row = 1;
+    while row < 8 {
+        let mut byte = 0;
+        while byte < 256 {
+            let crc = table[row - 1][byte];
+            table[row][byte] = (crc >> 8) ^ table[0][(crc & 0xff) as usize];
+            byte += 1;
+        }
+        row += 1;
+    }
+    table
 }
 
 /// The unfolded sum of a pseudo-header.
@@ -79,6 +131,13 @@ pub fn replace(bytes: &mut [u8], at: usize, old: u16, new: u16) {
     mend(bytes, at, Delta::default().word(old, new));
 }
 
+/// Mends the pseudo-header's sum at `at`, which is not complemented, for `delta`.
+pub fn mend_partial(bytes: &mut [u8], at: usize, delta: Delta) {
+    let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let new = fold(u64::from(old) + u64::from(delta.0));
+    bytes[at..at + 2].copy_from_slice(&new.to_be_bytes());
+}
+
 /// Mends the checksum at `at` for `delta`.
 pub fn mend(bytes: &mut [u8], at: usize, delta: Delta) {
     let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
@@ -93,6 +152,17 @@ mod tests {
     #[test]
     fn the_example_of_rfc_1071_sums_up() {
         assert_eq!(of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+    }
+
+    #[test]
+    fn the_crc_is_that_of_rfc_3720_and_may_be_summed_in_parts() {
+        assert_eq!(crc32c(&[b"123456789"]), 0xe306_9283);
+        assert_eq!(crc32c(&[&[0; 32]]), 0x8a91_36aa);
+        let bytes: Vec<u8> = (0..=255).collect();
+        for cut in [0, 1, 8, 13, 255] {
+            let (front, back) = bytes.split_at(cut);
+            assert_eq!(crc32c(&[front, back]), crc32c(&[&bytes]));
+        }
     }
 
     #[test]

@@ -51,6 +51,15 @@ pub enum Error {
     ReassemblyTimeExceeded,
     /// Fragmentation needed (3/4) or packet too big (2/0), with the MTU in bytes.
     TooBig(u32),
+    /// What somebody else said, of the packet's own family.
+    Relayed {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// The four bytes after the checksum.
+        rest: [u8; 4],
+    },
 }
 
 impl Error {
@@ -71,6 +80,7 @@ impl Error {
             (Self::ReassemblyTimeExceeded, Family::V6) => (3, 1),
             (Self::TooBig(_), Family::V4) => (3, 4),
             (Self::TooBig(_), Family::V6) => (2, 0),
+            (Self::Relayed { kind, code, .. }, _) => (kind, code),
         }
     }
 
@@ -79,6 +89,7 @@ impl Error {
         match (self, headers.family) {
             (Self::TooBig(mtu), Family::V4) => mtu.min(0xffff).to_be_bytes(),
             (Self::TooBig(mtu), Family::V6) => mtu.to_be_bytes(),
+            (Self::Relayed { rest, .. }, _) => rest,
             (Self::ProtocolUnreachable, Family::V6) => {
                 next_header_field(about, usize::from(headers.transport)).to_be_bytes()
             }

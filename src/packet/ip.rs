@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
-use super::{checksum, proto, DropReason, Endpoint, Family, Flow, Packet};
+use super::{checksum, proto, vnet, DropReason, Endpoint, Family, Flow, Packet};
 
 /// More extension headers than this, and the packet is dropped.
 pub const EXTENSIONS_MAX: usize = 8;
@@ -324,7 +324,11 @@ impl Fresh {
     /// [`DropReason::NoHeadroom`] if it does not fit, [`DropReason::TooBig`] if the packet would
     /// exceed 65535 bytes, [`DropReason::IpVersion`] if the addresses' families differ.
     pub fn push(&self, packet: &mut Packet) -> Result<(), DropReason> {
-        let payload = u16::try_from(packet.len()).map_err(|_| DropReason::TooBig)?;
+        // The length in front of a super-frame gets right when it is split.
+        let payload = match packet.offload.kind {
+            vnet::Kind::Whole => u16::try_from(packet.len()).map_err(|_| DropReason::TooBig)?,
+            vnet::Kind::Tcp { .. } | vnet::Kind::Udp => 0,
+        };
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.push_v4(packet, payload, src, dst),
             (IpAddr::V6(src), IpAddr::V6(dst)) => self.push_v6(packet, payload, src, dst),

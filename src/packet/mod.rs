@@ -11,6 +11,7 @@ pub mod icmp;
 pub mod ip;
 pub mod l4;
 pub mod tunnel;
+pub mod vnet;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -169,13 +170,25 @@ pub struct Packet {
     pub link: LinkId,
     /// The firewall mark, 0 for none.
     pub mark: u32,
+    /// What the kernel left to be done.
+    pub offload: vnet::Offload,
+    /// Where in the buffer the IP header begins that `offload` speaks of.
+    ip_at: usize,
 }
 
 impl Packet {
     /// An empty buffer that can receive a frame of any size; made once and used again and again.
     pub fn with_capacity(capacity: usize) -> Self {
         let buf = vec![0; HEADROOM + capacity];
-        Self { buf, start: HEADROOM, end: HEADROOM, link: LinkId(0), mark: 0 }
+        Self {
+            buf,
+            start: HEADROOM,
+            end: HEADROOM,
+            link: LinkId(0),
+            mark: 0,
+            offload: vnet::Offload::default(),
+            ip_at: HEADROOM,
+        }
     }
 
     /// A packet that holds a copy of `bytes`, with [`HEADROOM`] in front.
@@ -187,9 +200,21 @@ impl Packet {
         packet
     }
 
-    /// The room in which a reader may put a frame; [`received`](Self::received) says how much it put.
-    pub fn room(&mut self) -> &mut [u8] {
-        &mut self.buf[HEADROOM..]
+    /// A copy that is as long as it must be, to be kept while the buffer is used for others. What
+    /// the kernel left to be done is still to be done.
+    #[must_use]
+    pub fn kept(&self) -> Self {
+        let mut copy = Self::copy_of(self.link, self.bytes());
+        copy.mark = self.mark;
+        copy.offload = self.offload;
+        copy.ip_at = HEADROOM + self.before_ip();
+        copy
+    }
+
+    /// The room in which a reader may put a frame behind a header of `prefix` bytes, 64 at most;
+    /// [`received`](Self::received) says how long the frame is.
+    pub fn room(&mut self, prefix: usize) -> &mut [u8] {
+        &mut self.buf[HEADROOM - prefix..]
     }
 
     /// Makes the first `len` bytes of [`room`](Self::room) the packet, fresh from `link`.
@@ -198,6 +223,34 @@ impl Packet {
         self.end = (HEADROOM + len).min(self.buf.len());
         self.link = link;
         self.mark = 0;
+        self.offload = vnet::Offload::default();
+        self.ip_at = self.start;
+    }
+
+    /// Notes what the kernel left to be done on a frame just received, whose link header has `link`
+    /// bytes.
+    pub const fn leave_undone(&mut self, offload: vnet::Offload, link: usize) {
+        self.offload = offload;
+        self.ip_at = self.start + link;
+    }
+
+    /// Bytes in front of the IP header that the offload speaks of.
+    pub const fn before_ip(&self) -> usize {
+        self.ip_at.saturating_sub(self.start)
+    }
+
+    /// Takes over `parts`, one behind the other, with the places and the undone work of `like`.
+    fn refill(&mut self, like: &Self, parts: &[&[u8]]) {
+        let len = parts.iter().map(|part| part.len()).sum();
+        self.buf.resize(self.buf.len().max(HEADROOM + len), 0);
+        self.received(like.link, len);
+        let mut at = HEADROOM;
+        for part in parts {
+            self.buf[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.mark = like.mark;
+        self.leave_undone(like.offload, like.before_ip());
     }
 
     /// The packet.
@@ -360,6 +413,8 @@ drop_reasons! {
     NoRoute = "no-route",
     /// TTL or hop limit used up.
     TtlExceeded = "ttl-exceeded",
+    /// A real server in 127.0.0.0/8 or ::1 for a packet that came in from outside.
+    LoopbackServer = "loopback-server",
     /// Longer than the MTU and not to be fragmented.
     TooBig = "too-big",
     /// No room in front of the packet for the tunnel's header.
@@ -368,6 +423,10 @@ drop_reasons! {
     NoDestination = "no-destination",
     /// The connection's server has been removed.
     DestinationGone = "destination-gone",
+    /// One in so many first packets (`drop_packet`).
+    Defence = "defence",
+    /// An ICMP error about a tunnel of ours: learnt from, and told to the client.
+    TunnelError = "tunnel-error",
     /// A real server's packet that belongs to no connection (`nat_icmp_send`).
     NoConnection = "no-connection",
     /// The connection table is full.

@@ -99,7 +99,8 @@ impl Weighted {
     }
 }
 
-const fn gcd(mut a: u32, mut b: u32) -> u32 {
+/// The greatest common divisor; 0 has every divisor.
+pub(super) const fn gcd(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Conflict, Outcome, Slow, CONFLICTS_MAX};
+use super::{Conflict, Outcome, Slow, CONFLICTS_MAX, REPORT_EVERY};
 use crate::net::neigh::Evidence;
 use crate::net::{frame, Hop, Router};
 use crate::packet::eth::{ethertype, Arp, Ethernet, Operation};
@@ -32,7 +32,7 @@ impl Slow {
         let Some(own_mac) = net.link(link).map(|port| port.mac) else {
             return Outcome::Dropped(DropReason::OtherStation);
         };
-        if let Some(outcome) = self.claim(net, link, sender, arp.sender_mac) {
+        if let Some(outcome) = self.claim(now, net, link, sender, arp.sender_mac) {
             return outcome;
         }
         let for_us = net.answers(link, target);
@@ -71,7 +71,7 @@ impl Slow {
             }
             (Ok(Neighbour::Advertisement { target, mac, solicited, overrides, .. }), _) => {
                 let target = IpAddr::V6(target);
-                if let Some(outcome) = mac.and_then(|mac| self.claim(net, link, target, mac)) {
+                if let Some(outcome) = mac.and_then(|mac| self.claim(now, net, link, target, mac)) {
                     return outcome;
                 }
                 let evidence = Evidence { create: false, solicited, overrides };
@@ -180,7 +180,14 @@ impl Slow {
 
     /// Looks whether `mac` claims an address that is ours on this port; `Some` if the message is
     /// not to be learnt from.
-    fn claim(&mut self, net: &Router, link: LinkId, addr: IpAddr, mac: Mac) -> Option<Outcome> {
+    fn claim(
+        &mut self,
+        now: Instant,
+        net: &Router,
+        link: LinkId,
+        addr: IpAddr,
+        mac: Mac,
+    ) -> Option<Outcome> {
         if !net.is_local(addr) {
             return None;
         }
@@ -192,11 +199,18 @@ impl Slow {
             return Some(Outcome::Dropped(DropReason::Martian));
         }
         self.counters.conflicts += 1;
-        let conflict = Conflict { addr, mac, link };
-        if self.conflicts.len() < CONFLICTS_MAX && !self.conflicts.contains(&conflict) {
+        self.report(now, Conflict { addr, mac, link });
+        Some(Outcome::Answered)
+    }
+
+    /// Reports a conflict once a while for each address, whoever claims it; all are counted.
+    fn report(&mut self, now: Instant, conflict: Conflict) {
+        self.reported.retain(|(_, at)| now.since(*at) < REPORT_EVERY);
+        let known = |(addr, _): &(IpAddr, Instant)| *addr == conflict.addr;
+        if self.reported.len() < CONFLICTS_MAX && !self.reported.iter().any(known) {
+            self.reported.push((conflict.addr, now));
             self.conflicts.push(conflict);
         }
-        Some(Outcome::Answered)
     }
 
     fn put_arp(&mut self, link: LinkId, arp: Arp, to: Mac) {

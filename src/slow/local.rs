@@ -38,7 +38,7 @@ impl Slow {
             }
             (proto::TCP, _) => match reset(&packet, &headers) {
                 Ok(Some(answer)) => {
-                    self.send(now, net, answer);
+                    self.say(answer);
                     Outcome::Answered
                 }
                 Ok(None) => Outcome::Dropped(DropReason::LocalUnwanted),

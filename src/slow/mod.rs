@@ -4,7 +4,7 @@
 //! whole: received is forwarded, answered, dropped under a name, or waiting. What waits (for a
 //! neighbour, for its other fragments) is settled later and counted in [`Counters`].
 //!
-//! Frames to be sent come out of [`Slow::take`]. ICMP errors do not go there by themselves: they
+//! Frames to be sent come out of [`Slow::take`]. ICMP errors and resets do not go there by themselves: they
 //! come out of [`Slow::take_error`] as IP packets, so that the director may count or rewrite what
 //! is said about its connections, and are sent by [`Slow::send`]. That is the kernel's order, where
 //! such errors pass the hook for local output.
@@ -18,12 +18,13 @@ mod local;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::net::limit::Limits;
 use crate::net::neigh::{Action, Waiting};
 use crate::net::{frame, is_link_local, Hop, Router};
 use crate::packet::icmp::{self, Error, Source};
-use crate::packet::{DropCounters, DropReason, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Mac, Packet, Verdict, Why};
 use crate::world::{Instant, Rng};
 
 use fragment::{Added, Reassembly};
@@ -34,8 +35,11 @@ const OUTBOX_MAX: usize = 4096;
 /// ICMP errors that wait to be taken; the oldest goes first.
 const ERRORS_MAX: usize = 1024;
 
-/// Conflicts that wait to be reported; more are only counted.
+/// Addresses whose conflicts are reported at a time; more are only counted.
 const CONFLICTS_MAX: usize = 64;
+
+/// For each address, a conflict is reported once in this time.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// How a punted packet ended, or did not end yet.
 #[derive(Debug)]
@@ -102,6 +106,8 @@ pub struct Slow {
     outbox: VecDeque<Packet>,
     errors: VecDeque<Packet>,
     conflicts: Vec<Conflict>,
+    /// Addresses whose conflicts were reported lately.
+    reported: Vec<(IpAddr, Instant)>,
 }
 
 impl Slow {
@@ -117,6 +123,7 @@ impl Slow {
             outbox: VecDeque::new(),
             errors: VecDeque::new(),
             conflicts: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
@@ -188,7 +195,7 @@ impl Slow {
         self.outbox.pop_front()
     }
 
-    /// The next ICMP error, an IP packet that is to be given to [`send`](Self::send), as it is or
+    /// The next ICMP error or reset, an IP packet that is to be given to [`send`](Self::send), as it is or
     /// rewritten. Call until `None` after every [`handle`](Self::handle) and [`poll`](Self::poll).
     pub fn take_error(&mut self) -> Option<Packet> {
         self.errors.pop_front()
@@ -233,12 +240,17 @@ impl Slow {
             return Err(DropReason::RateLimited);
         }
         let told = icmp::error(packet, error, from, self.rng.next_u16())?;
+        self.say(told);
+        Ok(())
+    }
+
+    /// Puts an answer about somebody's flow where the director sees it before it is sent.
+    fn say(&mut self, answer: Packet) {
         if self.errors.len() >= ERRORS_MAX {
             self.errors.pop_front();
             self.counters.own_lost += 1;
         }
-        self.errors.push_back(told);
-        Ok(())
+        self.errors.push_back(answer);
     }
 
     /// Puts fragments together.
@@ -287,7 +299,7 @@ impl Slow {
         hop: Hop,
         own: bool,
     ) -> Outcome {
-        let pieces = match fragment::split(packet, hop.mtu, self.rng.next_u32()) {
+        let pieces = match self.pieces(packet, hop.mtu) {
             Ok(pieces) => pieces,
             Err(reason) => return Outcome::Dropped(reason),
         };
@@ -301,6 +313,21 @@ impl Slow {
             }
         }
         outcome
+    }
+
+    /// Cuts a packet into fragments; a super-frame into what it stands for first.
+    fn pieces(&mut self, packet: &Packet, mtu: u16) -> Result<Vec<Packet>, DropReason> {
+        let mut whole = Vec::new();
+        let mut room = Packet::with_capacity(packet.len());
+        vnet::split(packet, 0, &mut room, |piece| whole.push(piece.kept()));
+        let mut pieces = Vec::new();
+        for packet in whole {
+            match packet.len() > usize::from(mtu) {
+                true => pieces.extend(fragment::split(&packet, mtu, self.rng.next_u32())?),
+                false => pieces.push(packet),
+            }
+        }
+        Ok(pieces)
     }
 
     /// Sends a packet of our own over `hop`.

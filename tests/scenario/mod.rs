@@ -3,6 +3,7 @@
 //! [`World`] is the topology with an [`Engine`] in it; [`file`] reads a `.scn` file, [`run`] plays
 //! it. `tests/scenarios/README.md` says how such a file is written.
 #![allow(dead_code, reason = "each test program uses its own part of this room")]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a scenario are small")]
 
 pub(crate) mod decode;
 pub(crate) mod file;
@@ -123,7 +124,12 @@ impl World {
             complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         })?;
         let engine = Engine::new(&config, 1).map_err(|refusal| refusal.to_string())?;
-        Ok(Self { engine, now: Instant::ZERO, sent: VecDeque::new() })
+        let mut world = Self { engine, now: Instant::ZERO, sent: VecDeque::new() };
+        // What is announced at the start is no scenario's concern.
+        world.engine.announce(Instant::ZERO);
+        world.collect();
+        world.sent.clear();
+        Ok(world)
     }
 
     /// Gives the director a command line.

@@ -22,7 +22,7 @@ pub(crate) struct Spec {
     /// What follows the innermost header.
     pub(crate) data: Option<Vec<u8>>,
     /// The packet quoted or carried inside.
-    pub(crate) inner: Option<Box<Spec>>,
+    pub(crate) inner: Option<Box<Self>>,
 }
 
 /// Names of fields, in the order of printing.
@@ -209,7 +209,7 @@ impl Spec {
             bytes.extend([octets(src), octets(dst), ext].concat());
         } else {
             let options = self.of("opts").map_or(Ok(Vec::new()), words::hex)?;
-            let place = self.number_or("df", 1)? << 14 | more << 13 | off / 8;
+            let place = self.number_or("df", 1)? << 14 | more << 13 | (off / 8);
             let header = 20 + options.len();
             bytes.extend([0x40 | (header / 4) as u8, tos as u8]);
             bytes.extend(((payload.len() + header) as u16).to_be_bytes());

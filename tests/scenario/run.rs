@@ -6,7 +6,7 @@ use std::fmt::Write;
 use tapvs::config::ServiceKey;
 use tapvs::conn::Conn;
 use tapvs::director::stats::Stats;
-use tapvs::packet::{proto, LinkId, Mac};
+use tapvs::packet::{proto, Family, LinkId, Mac};
 
 use super::decode;
 use super::file::{squeezed, Pattern, Scenario, Step};
@@ -132,17 +132,21 @@ impl Player {
         let services = self.world.engine.director().services();
         let mut blocks = Vec::new();
         for service in services.iter() {
-            let ServiceKey::Address { proto, virt } = service.spec.key else { continue };
+            let (order, key) = match service.spec.key {
+                ServiceKey::Address { proto, virt } => (0, format!("{} {virt}", name(proto))),
+                ServiceKey::Mark { family: Family::V4, mark } => (1, format!("FWM {mark}")),
+                ServiceKey::Mark { family: Family::V6, mark } => (1, format!("FWM {mark} IPv6")),
+            };
             let mut dests: Vec<_> = service.dests.iter().map(|&id| services.dest(id)).collect();
             dests.sort_by_key(|dest| dest.spec.dest);
-            let mut lines = vec![format!("{} {virt} {}", name(proto), numbers(&service.stats))];
+            let mut lines = vec![format!("{key} {}", numbers(&service.stats))];
             for dest in dests {
                 lines.push(format!("-> {} {}", dest.spec.dest, numbers(&dest.stats)));
             }
-            blocks.push(lines);
+            blocks.push((order, lines));
         }
         blocks.sort();
-        blocks.concat()
+        blocks.into_iter().flat_map(|(_, lines)| lines).collect()
     }
 
     fn moved(&mut self, wanted: &[String]) -> Result<(), String> {
