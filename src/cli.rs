@@ -23,9 +23,9 @@ use log::LevelFilter;
 
 use crate::config::tool::What;
 use crate::config::{complaint, rules, Config};
-use crate::engine::Engine;
 use crate::control::wire::Request;
 use crate::control::{json, proc};
+use crate::engine::Engine;
 use crate::io::socket::Wanted;
 use crate::io::{self as system, Fault};
 
@@ -306,9 +306,9 @@ fn obey(args: Args) -> Result<(), Failure> {
     }
     let (verbose, quiet) = (args.verbose, args.quiet);
     match args.wish {
-        None => {
-            Err(Failure::Usage("tapvs: run, check, realserver, ipvsadm or proc? `tapvs --help` tells.".to_owned()))
-        }
+        None => Err(Failure::Usage(
+            "tapvs: run, check, realserver, ipvsadm or proc? `tapvs --help` tells.".to_owned(),
+        )),
         Some(Wish::Run(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
             run_director(&wish)
@@ -381,9 +381,8 @@ fn print_proc(wish: &Proc) -> Result<(), Failure> {
     use proc::File;
     let names: Vec<_> = File::ALL.iter().map(|file| file.name()).collect();
     let usage = |why: &str| Failure::Usage(format!("tapvs proc: {why}"));
-    let file = File::named(&wish.name).ok_or_else(|| {
-        usage(&format!("no file `{}`; there are {}", wish.name, names.join(" ")))
-    })?;
+    let file = File::named(&wish.name)
+        .ok_or_else(|| usage(&format!("no file `{}`; there are {}", wish.name, names.join(" "))))?;
     let request = match file {
         File::Services => Request::Services(None),
         File::Connections | File::Origins => Request::Connections,

@@ -16,9 +16,9 @@ use crate::config::grammar::Word;
 use crate::config::options::{Takes, SPELLINGS};
 use crate::config::tool::{wish, Listing, What, Wish};
 use crate::config::Command;
+use crate::control::json;
 use crate::control::show::{self, Numeric, Reverse};
 use crate::control::wire::{key_words, Request};
-use crate::control::json;
 
 const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
 
@@ -181,9 +181,10 @@ impl Tool<'_> {
         };
         let mut picture = match self.link()?.picture(&request)? {
             Ok(picture) => picture,
+            // Within `-R` as well it ends everything.
             Err(words) => {
                 complain(&words);
-                return Ok(exit::LISTING);
+                return Err(End::Code(exit::LISTING));
             }
         };
         if listing.json {
@@ -201,9 +202,10 @@ impl Tool<'_> {
     fn dump(&mut self, numeric: bool, as_json: bool) -> Result<u8, End> {
         let mut picture = match self.link()?.picture(&Request::Services(None))? {
             Ok(picture) => picture,
+            // Within `-R` as well it ends everything.
             Err(words) => {
                 complain(&words);
-                return Ok(exit::LISTING);
+                return Err(End::Code(exit::LISTING));
             }
         };
         if as_json {
@@ -329,11 +331,9 @@ fn request(wanted: &Wish) -> Request {
         Wish::Do(command) => Request::Do(command.to_string()),
         Wish::Unknown { edit, key } => Request::Unknown { edit: *edit, key: key_words(key) },
         Wish::Zero(key) => Request::Zero(key.as_ref().map(key_words)),
-        Wish::List(_)
-        | Wish::Save { .. }
-        | Wish::Restore
-        | Wish::Help
-        | Wish::Version => unreachable!("these change nothing"),
+        Wish::List(_) | Wish::Save { .. } | Wish::Restore | Wish::Help | Wish::Version => {
+            unreachable!("these change nothing")
+        }
     }
 }
 
@@ -347,7 +347,8 @@ const fn code_of(good: bool) -> u8 {
 /// What `-h` prints, made of the one table of options.
 fn help(program: &str) -> String {
     let mut out = VERSION.to_owned();
-    let _ = write!(out, "{}", USAGE.replace("ipvsadm", program.rsplit('/').next().unwrap_or(program)));
+    let _ =
+        write!(out, "{}", USAGE.replace("ipvsadm", program.rsplit('/').next().unwrap_or(program)));
     for (heading, commands) in [("Commands", true), ("Options", false)] {
         let _ = write!(out, "\n{heading}:\n");
         for spelling in SPELLINGS.iter().filter(|spelling| spelling.command == commands) {

@@ -132,7 +132,9 @@ impl<'n> Said<'n> {
                 Opt::StartDaemon => Mistake::StartDaemon(text),
                 _ => Mistake::StopDaemon(text),
             };
-            return Err(Fault::new(value.at.clone(), mistake).expecting("expected master or backup"));
+            return Err(
+                Fault::new(value.at.clone(), mistake).expecting("expected master or backup")
+            );
         };
         self.daemon = Some(SyncDaemon::new(role));
         Ok(())

@@ -11,8 +11,8 @@ use crate::world::Knobs;
 
 use super::knob::KNOBS;
 use super::{
-    Command, Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
-    Timeouts, TunnelChecksum, TunnelType,
+    Command, Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey,
+    ServiceSpec, Timeouts, TunnelChecksum, TunnelType,
 };
 
 impl fmt::Display for Config {

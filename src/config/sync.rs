@@ -91,7 +91,10 @@ impl fmt::Display for SyncDaemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, interface, syncid, maxlen, group, port, ttl } = self;
         write!(f, "--start-daemon {} --mcast-interface {}", role.name(), Quoted(interface))?;
-        write!(f, " --syncid {syncid} --mcast-group {group} --mcast-port {port} --mcast-ttl {ttl}")?;
+        write!(
+            f,
+            " --syncid {syncid} --mcast-group {group} --mcast-port {port} --mcast-ttl {ttl}"
+        )?;
         match maxlen {
             0 => Ok(()),
             _ => write!(f, " --sync-maxlen {maxlen}"),
@@ -162,7 +165,8 @@ mod tests {
     #[test]
     fn one_master_and_one_backup_may_run_on_a_port_of_ours() {
         let mut config = config("--start-daemon master --mcast-interface tap0 --syncid 7\n");
-        let again = SyncDaemon { interface: "tap0".to_owned(), ..SyncDaemon::new(SyncRole::Master) };
+        let again =
+            SyncDaemon { interface: "tap0".to_owned(), ..SyncDaemon::new(SyncRole::Master) };
         assert_eq!(config.start_daemon(&again), Err(Refusal::DaemonRuns));
         let elsewhere = SyncDaemon::new(SyncRole::Backup);
         assert_eq!(config.start_daemon(&elsewhere), Err(Refusal::NoDevice));

@@ -164,9 +164,7 @@ fn listing(
     }
     let what = match service {
         Some(key) => What::Service(key),
-        None if said.has("connection") => {
-            What::Connections { engine: said.has("persistent-conn") }
-        }
+        None if said.has("connection") => What::Connections { engine: said.has("persistent-conn") },
         None if said.has("timeout") => What::Timeouts,
         None if said.has("daemon") => What::Daemons,
         None => What::All,

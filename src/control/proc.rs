@@ -35,14 +35,8 @@ pub enum File {
 
 impl File {
     /// Every file.
-    pub const ALL: &'static [Self] = &[
-        Self::Services,
-        Self::Connections,
-        Self::Origins,
-        Self::Stats,
-        Self::Percpu,
-        Self::Apps,
-    ];
+    pub const ALL: &'static [Self] =
+        &[Self::Services, Self::Connections, Self::Origins, Self::Stats, Self::Percpu, Self::Apps];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -119,15 +113,13 @@ fn dest_line(out: &mut String, dest: &DestView) {
     let at = endpoint(dest.spec.dest);
     let blanks = if dest.spec.dest.addr.is_ipv4() { "      " } else { " " };
     let (weight, active, inactive) = (dest.spec.weight, dest.active, dest.inactive);
-    let _ = writeln!(
-        out,
-        "  -> {at}{blanks}{forward:<7} {weight:<6} {active:<10} {inactive:<10}"
-    );
+    let _ = writeln!(out, "  -> {at}{blanks}{forward:<7} {weight:<6} {active:<10} {inactive:<10}");
 }
 
 fn connections(conns: &[ConnView]) -> String {
-    let mut out = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n"
-        .to_owned();
+    let mut out =
+        "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n"
+            .to_owned();
     for conn in conns {
         conn_start(&mut out, conn);
         let _ = writeln!(out, " {:>7}", conn.expires_s);
@@ -286,13 +278,8 @@ mod tests {
 
     #[test]
     fn the_counters_of_the_whole_are_those_of_the_kernels_file() {
-        let counts = Counts {
-            conns: 4,
-            in_packets: 6,
-            out_packets: 2,
-            in_bytes: 0xf0,
-            out_bytes: 0x88,
-        };
+        let counts =
+            Counts { conns: 4, in_packets: 6, out_packets: 2, in_bytes: 0xf0, out_bytes: 0x88 };
         let total = Total { live: counts, counts, rates: Counts::default() };
         let picture = Snapshot { total, ..Snapshot::default() };
         assert_eq!(

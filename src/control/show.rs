@@ -9,9 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::snapshot::{self, ConnView, DestView, ServiceView, Snapshot, TABLE_SIZE};
 use crate::config::tool::{Columns, Listing, What};
-use crate::config::{
-    Method, ServiceKey, ServiceSpec, SyncDaemon, TunnelChecksum, TunnelType,
-};
+use crate::config::{Method, ServiceKey, ServiceSpec, SyncDaemon, TunnelChecksum, TunnelType};
 use crate::director::stats::Counts;
 use crate::director::Director;
 use crate::packet::{proto, Endpoint, Family};
@@ -288,10 +286,8 @@ fn connections(conns: &[ConnView], engine: bool, names: &dyn Reverse) -> String 
         let expires = format!("{:02}:{:02}", conn.expires_s / 60, conn.expires_s % 60);
         let (protocol, state) = (conn_protocol(conn.proto), &conn.state);
         let (client, virt, dest) = (at(conn.client), at(conn.virt), at(conn.dest));
-        let _ = writeln!(
-            out,
-            "{protocol:<3} {expires:<6} {state:<11} {client:<18} {virt:<18} {dest}"
-        );
+        let _ =
+            writeln!(out, "{protocol:<3} {expires:<6} {state:<11} {client:<18} {virt:<18} {dest}");
     }
     out
 }
@@ -476,10 +472,9 @@ fn order_of_services(a: &ServiceKey, b: &ServiceKey) -> Ordering {
     };
     let order = order_of_words(mark(a), mark(b)).then(a.family().cmp(&b.family()));
     match (a, b) {
-        (
-            ServiceKey::Address { proto: p, virt: v },
-            ServiceKey::Address { proto: q, virt: w },
-        ) => order.then(p.cmp(q)).then_with(|| order_of_endpoints(*v, *w)),
+        (ServiceKey::Address { proto: p, virt: v }, ServiceKey::Address { proto: q, virt: w }) => {
+            order.then(p.cmp(q)).then_with(|| order_of_endpoints(*v, *w))
+        }
         _ => order,
     }
 }

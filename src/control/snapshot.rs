@@ -404,7 +404,9 @@ pub(crate) mod tests {
 
     fn endpoint(rng: &mut Rng, v6: bool) -> Endpoint {
         let addr = match v6 {
-            true => IpAddr::V6((u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())).into()),
+            true => {
+                IpAddr::V6((u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())).into())
+            }
             false => IpAddr::V4(rng.next_u32().into()),
         };
         Endpoint::new(addr, rng.next_u16())
@@ -487,7 +489,9 @@ pub(crate) mod tests {
 
     #[test]
     fn lines_that_are_none_are_refused() {
-        for line in ["", "S", "X 1", "D 1.1.1.1:1 m 1 0 0 ipip 0 0", "O 1 2", "O 1 2 3 4", "O 1 2 x"] {
+        for line in
+            ["", "S", "X 1", "D 1.1.1.1:1 m 1 0 0 ipip 0 0", "O 1 2", "O 1 2 3 4", "O 1 2 x"]
+        {
             assert_eq!(Snapshot::default().take(line), Err(NotALine), "{line}");
         }
     }

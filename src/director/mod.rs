@@ -409,7 +409,8 @@ impl Director {
     pub fn deadline(&self) -> Option<Instant> {
         let trash = self.services.has_trash().then_some(self.trash_due);
         let collect = self.services.collects().then_some(self.collect_due);
-        let due = [self.table.deadline(), trash, collect, self.defence_due(), self.sample_deadline()];
+        let due =
+            [self.table.deadline(), trash, collect, self.defence_due(), self.sample_deadline()];
         due.into_iter().flatten().min()
     }
 

@@ -240,6 +240,39 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_of_many_services_is_taken_in_portions_and_on_time() {
+        use crate::config::rules::load;
+        use crate::world::Rng;
+        let rules: String =
+            (0..3 * PORTION).map(|i| format!("-A -t 10.{}.{}.1:80\n", i / 250, i % 250)).collect();
+        let config = load("r", &rules).expect("good rules");
+        let mut director = Director::new(10, Rng::new(1));
+        for (spec, _) in config.services.values() {
+            director.add_service(spec.clone()).expect("a new service");
+        }
+        for place in director.services.stats_at(0..3 * PORTION) {
+            place.in_packets = 2048;
+        }
+        let sampled = |director: &Director| {
+            director.services.iter().filter(|service| service.stats.shown().in_packets > 0).count()
+        };
+        let now = Instant::from_millis(10);
+        assert_eq!(director.sample_deadline(), Some(Instant::ZERO));
+        for portion in 1..=3 {
+            director.sample(now);
+            assert_eq!(sampled(&director), portion * PORTION);
+        }
+        assert_eq!(director.sample_deadline(), Some(now.after(SAMPLE_EVERY)));
+        let key = *config.services.keys().next().expect("one");
+        assert_eq!(director.zero(Some(&key)), Ok(()));
+        assert_eq!(sampled(&director), 3 * PORTION - 1);
+        assert_eq!(director.zero(None), Ok(()));
+        assert_eq!(sampled(&director), 0);
+        let none = ServiceKey::Mark { family: crate::packet::Family::V4, mark: 1 };
+        assert_eq!(director.zero(Some(&none)), Err(Refusal::NoSuchService));
+    }
+
+    #[test]
     fn zeroing_forgets_what_was_sampled_and_not_what_came_since() {
         let mut stats = Stats { in_packets: 10, ..Stats::default() };
         assert_eq!(stats.shown().in_packets, 0);

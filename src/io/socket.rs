@@ -270,7 +270,7 @@ impl Client {
     }
 
     /// Whether answers wait to be taken.
-    const fn waits(&self) -> bool {
+    fn waits(&self) -> bool {
         self.sent < self.outbox.len()
     }
 
