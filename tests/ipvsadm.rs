@@ -18,6 +18,7 @@ use tapvs::world::Rng;
 struct Tapvs {
     child: Child,
     socket: PathBuf,
+    leaves_its_socket: bool,
 }
 
 impl Tapvs {
@@ -43,7 +44,7 @@ impl Tapvs {
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         out.read_line(&mut ready).expect("it speaks");
         assert_eq!(ready, "ready\n");
-        Self { child, socket }
+        Self { child, socket, leaves_its_socket: false }
     }
 
     fn ipvsadm(&self, args: &[&str], input: &str) -> Outcome {
@@ -63,6 +64,10 @@ impl Drop for Tapvs {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_file(self.socket.with_extension("rules"));
+        if !self.leaves_its_socket {
+            let _ = std::fs::remove_file(&self.socket);
+        }
     }
 }
 
@@ -344,7 +349,8 @@ fn the_first_word_makes_it_ipvsadm_too_and_no_word_lists() {
 
 #[test]
 fn the_socket_is_its_owners_alone_and_goes_with_its_tapvs() {
-    let tapvs = Tapvs::start("mode");
+    let mut tapvs = Tapvs::start("mode");
+    tapvs.leaves_its_socket = true;
     let about = std::fs::metadata(&tapvs.socket).expect("it is there");
     assert_eq!(about.permissions().mode() & 0o777, 0o600);
     let socket = tapvs.socket.clone();
@@ -362,7 +368,6 @@ fn the_socket_is_its_owners_alone_and_goes_with_its_tapvs() {
     assert_eq!(outcome.code, 2);
     let again = Tapvs::start("mode");
     assert_eq!(again.prints("-Sn"), "");
-    let _ = std::fs::remove_file(&socket);
 }
 
 /// The two lines of a tool that cannot begin.
