@@ -23,6 +23,8 @@ balance "$WORK/rules"
 # settle HOST DEV NET LAST: the kernel's end of a TAP becomes the host's only card.
 settle() {
     ip -n "${PFX}lb" link set "$2" netns "$PFX$1" || die "cannot move $2"
+    # What is captured there is to have the checksums of a wire.
+    on "$1" ethtool -K "$2" tx off >/dev/null 2>&1
     ip -n "$PFX$1" link set "$2" up
     ip -n "$PFX$1" addr add "10.77.$3.$4/24" dev "$2"
     ip -n "$PFX$1" addr add "fd77:$3::$4/64" dev "$2" nodad

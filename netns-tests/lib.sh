@@ -298,9 +298,9 @@ as_told() {
         || { cat "$WORK/$2.sh" "$WORK/$2.told"; die "the script for $3 failed"; }
 }
 
-# decap HOST: takes tunnels off there by our own binary; waits for `ready`.
+# decap HOST [OPTION …]: takes tunnels off there by our own binary; waits for `ready`.
 decap() {
-    start "$WORK/$1.decap" ip netns exec "$PFX$1" "$TAPVS" realserver --decap
+    start "$WORK/$1.decap" ip netns exec "$PFX$1" "$TAPVS" realserver --decap "${@:2}"
     until_true 5 grep -qx ready "$WORK/$1.decap" || { cat "$WORK/$1.decap"; die "decap on $1 is not ready"; }
 }
 

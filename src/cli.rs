@@ -10,6 +10,7 @@
 mod check;
 mod client;
 mod ipvsadm;
+mod lint;
 mod names;
 mod realserver;
 
@@ -19,7 +20,7 @@ use std::io::{self, Read, Write};
 
 use argh::{EarlyExit, FromArgs};
 use ipvsadm::Role;
-use log::LevelFilter;
+use log::{warn, LevelFilter};
 
 use crate::config::tool::What;
 use crate::config::{complaint, rules, Config};
@@ -27,6 +28,7 @@ use crate::control::wire::Request;
 use crate::control::{json, proc};
 use crate::engine::Engine;
 use crate::io::socket::Wanted;
+use crate::io::tap::Wish as Engines;
 use crate::io::{self as system, Fault};
 
 /// The exit codes, as the help and the manual tell them.
@@ -39,6 +41,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The rules file cannot be read or is not right; nothing was created.
     pub const RULES: u8 = 3;
+    /// `check --lint`: the rules can be run, and something in them will not work.
+    pub const WARNED: u8 = 4;
 }
 
 /// Linux IPVS in userspace: balances what comes in by TAP and TUN devices over real servers.
@@ -49,7 +53,8 @@ pub mod exit {
     error_code(0, "everything was done"),
     error_code(1, "something failed while running: a device, a socket"),
     error_code(2, "the command line was not understood"),
-    error_code(3, "the rules cannot be read or are not right; nothing was created")
+    error_code(3, "the rules cannot be read or are not right; nothing was created"),
+    error_code(4, "check --lint: the rules can be run, and something in them will not work")
 )]
 struct Args {
     /// print the version
@@ -101,6 +106,9 @@ struct Run {
     /// or /run/tapvs.sock
     #[argh(option, arg_name = "path")]
     socket: Option<String>,
+    /// how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)
+    #[argh(option, arg_name = "how", default = "Engines::Best", from_str_fn(engine_named))]
+    engine: Engines,
     /// make chance repeatable: the same seed, the same choices
     #[argh(option, arg_name = "n")]
     seed: Option<u64>,
@@ -112,6 +120,14 @@ struct Run {
     quiet: bool,
 }
 
+fn engine_named(name: &str) -> Result<Engines, String> {
+    match name {
+        "auto" => Ok(Engines::Best),
+        "drain" => Ok(Engines::Drain),
+        _ => Err("expected auto or drain".to_owned()),
+    }
+}
+
 /// Read a rules file and explain in plain words what it says; change nothing.
 #[derive(FromArgs)]
 #[argh(
@@ -119,17 +135,22 @@ struct Run {
     name = "check",
     help_triggers("-h", "--help", "help"),
     example = "{command_name} /etc/tapvs.rules",
+    example = "{command_name} --lint /etc/tapvs.rules",
     error_code(0, "the rules are right"),
     error_code(2, "the command line was not understood"),
     error_code(
         3,
         "the rules cannot be read or are not right; all complaints are on standard error"
-    )
+    ),
+    error_code(4, "--lint: the rules can be run, and something in them will not work")
 )]
 struct Check {
     /// the rules file; - reads standard input
     #[argh(positional)]
     file: String,
+    /// tell instead, line by line, what is legal and will not work
+    #[argh(switch)]
+    lint: bool,
     /// log more; twice: everything
     #[argh(switch, short = 'v')]
     verbose: u8,
@@ -229,8 +250,8 @@ pub fn run(args: Vec<OsString>) -> u8 {
     if let Some(code) = as_ipvsadm(&args) {
         return code;
     }
-    match parse(args).and_then(|parsed| parsed.map_or(Ok(()), obey)) {
-        Ok(()) => exit::FINE,
+    match parse(args).and_then(|parsed| parsed.map_or(Ok(exit::FINE), obey)) {
+        Ok(code) => code,
         Err(Failure::Usage(text)) => {
             complain(&text);
             exit::USAGE
@@ -299,10 +320,10 @@ fn spell_out(word: String, words: &mut Vec<String>) {
     words.push(word);
 }
 
-fn obey(args: Args) -> Result<(), Failure> {
+fn obey(args: Args) -> Result<u8, Failure> {
     if args.version {
         say(concat!("tapvs ", env!("CARGO_PKG_VERSION")));
-        return Ok(());
+        return Ok(exit::FINE);
     }
     let (verbose, quiet) = (args.verbose, args.quiet);
     match args.wish {
@@ -311,33 +332,48 @@ fn obey(args: Args) -> Result<(), Failure> {
         )),
         Some(Wish::Run(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
-            run_director(&wish)
+            run_director(&wish).map(|()| exit::FINE)
         }
         Some(Wish::Check(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
-            let mut config = load(&wish.file)?;
-            system::complete(&mut config);
-            Engine::new(&config, 0).map_err(|why| refused(&wish.file, &why))?;
-            say(check::explanation(&wish.file, &config).trim_end());
-            Ok(())
+            check_rules(&wish)
         }
         Some(Wish::Realserver(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
-            serve_realserver(&wish)
+            serve_realserver(&wish).map(|()| exit::FINE)
         }
         // Help lists it; its words went to it before any were looked at here.
         Some(Wish::Ipvsadm(wish)) => {
             let words = wish.args.join(" ");
             Err(Failure::Usage(format!("tapvs: `tapvs ipvsadm {words}` takes no option in front")))
         }
-        Some(Wish::Proc(wish)) => print_proc(&wish),
+        Some(Wish::Proc(wish)) => print_proc(&wish).map(|()| exit::FINE),
     }
+}
+
+fn check_rules(wish: &Check) -> Result<u8, Failure> {
+    let mut read = read(&wish.file)?;
+    system::complete(&mut read.config);
+    Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
+    if !wish.lint {
+        warn_of_asides(&wish.file, &read);
+        say(check::explanation(&wish.file, &read.config).trim_end());
+        return Ok(exit::FINE);
+    }
+    let (label, found) = (label(&wish.file), lint::warnings(&read));
+    if found.is_empty() {
+        say(&format!("{label}: fine"));
+        return Ok(exit::FINE);
+    }
+    let shown: Vec<_> = found.iter().map(|warning| warning.shown(label)).collect();
+    say(&shown.join("\n"));
+    Ok(exit::WARNED)
 }
 
 fn run_director(wish: &Run) -> Result<(), Failure> {
     let mut config = load(&wish.rules)?;
     if config.ports.is_empty() {
-        log::warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", wish.rules);
+        warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", wish.rules);
     }
     system::complete(&mut config);
     let seed = match wish.seed {
@@ -346,7 +382,7 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
     };
     let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
     let socket = Wanted::new(wish.socket.as_deref());
-    Ok(system::reactor::run(&config, engine, &RulesFile(wish), &socket)?)
+    Ok(system::reactor::run(&config, engine, &RulesFile(wish), wish.engine, &socket)?)
 }
 
 /// The rules file of a run, to be read again.
@@ -431,11 +467,37 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
 
 /// Reads and understands a rules file.
 fn load(file: &str) -> Result<Config, Failure> {
-    let (label, text) = if file == "-" {
+    let read = read(file)?;
+    warn_of_asides(file, &read);
+    Ok(read.config)
+}
+
+/// Says which lines were passed over, and why.
+fn warn_of_asides(file: &str, read: &rules::Read) {
+    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
+        warn!("{}:{}: {}", label(file), aside.line, aside.text);
+    }
+    if read.asides.len() > complaint::TOLD_MAX {
+        warn!("{}: {} lines were passed over", label(file), read.asides.len());
+    }
+}
+
+/// How a rules file is called in what we say about it.
+fn label(file: &str) -> &str {
+    if file == "-" {
+        return "standard input";
+    }
+    file
+}
+
+/// The same, with the places where it says what it says.
+fn read(file: &str) -> Result<rules::Read, Failure> {
+    let label = label(file);
+    let text = if file == "-" {
         let mut text = Vec::new();
-        ("standard input", io::stdin().lock().read_to_end(&mut text).map(|_| text))
+        io::stdin().lock().read_to_end(&mut text).map(|_| text)
     } else {
-        (file, fs::read(file))
+        fs::read(file)
     };
     let text = text.map_err(|e| {
         Failure::Rules(vec![Fault::new(format!("tapvs: reading {label}"), e).to_string()])
@@ -445,7 +507,7 @@ fn load(file: &str) -> Result<Config, Failure> {
         let line = e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count() + 1;
         Failure::Rules(vec![format!("{label}:{line}: this is not UTF-8 text")])
     })?;
-    rules::load(label, &text).map_err(|all| Failure::Rules(complaint::told(&all)))
+    rules::read(label, &text).map_err(|all| Failure::Rules(complaint::told(&all)))
 }
 
 fn refused(file: &str, why: &impl std::fmt::Display) -> Failure {

@@ -137,6 +137,9 @@ impl Engine {
             Command::AddPort { .. }
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
+            | Command::SetAddress { .. }
+            | Command::RemoveAddress { .. }
+            | Command::RemoveRoute { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
@@ -338,6 +341,16 @@ impl Engine {
         self.slow.take_conflicts()
     }
 
+    /// Whether a defence depends on [`set_memory`](Self::set_memory), about once a second.
+    pub const fn minds_memory(&self) -> bool {
+        self.fast.director.minds_memory()
+    }
+
+    /// How many pages of memory are free or in buffers; until it is told, there are enough.
+    pub const fn set_memory(&mut self, pages: u64) {
+        self.fast.director.set_memory(pages);
+    }
+
     /// The load balancer, for looking at.
     pub const fn director(&self) -> &Director {
         &self.fast.director
@@ -395,6 +408,9 @@ const fn is_wiring(command: &Command) -> bool {
         Command::AddPort { .. }
             | Command::SetLink { .. }
             | Command::AddAddress { .. }
+            | Command::SetAddress { .. }
+            | Command::RemoveAddress { .. }
+            | Command::RemoveRoute { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }

@@ -126,6 +126,15 @@ fn what_cannot_be_run_is_no_fine_file_and_rules_without_a_port_are_warned_about(
 }
 
 #[test]
+fn lines_for_a_real_server_are_passed_over_with_a_warning() {
+    let (code, out, err) =
+        outcome(&["check", "-"], &format!("{GOOD}ifconfig lo:0 10.77.1.100 up\n"));
+    assert_eq!(code, 0);
+    assert!(out.starts_with("standard input: fine\n"), "{out}");
+    assert!(err.starts_with("[warn] standard input:5: this `ifconfig` line belongs on"), "{err}");
+}
+
+#[test]
 fn rules_without_a_port_run_with_a_warning_until_a_signal_ends_them() {
     let socket = scratch("no-port.sock");
     let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))

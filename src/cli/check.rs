@@ -135,7 +135,8 @@ fn write_service(out: &mut String, service: &ServiceSpec, dests: &[DestSpec]) ->
     Ok(())
 }
 
-fn service_name(key: &ServiceKey) -> String {
+/// A service in words.
+pub(super) fn service_name(key: &ServiceKey) -> String {
     match *key {
         ServiceKey::Address { proto, virt } => {
             let proto = match proto {

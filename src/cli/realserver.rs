@@ -221,7 +221,7 @@ fn tunnel_end(addr: IpAddr, tunnel: TunnelType, inner: Family, lines: &mut Vec<S
     if let TunnelType::Gue { port, .. } = tunnel {
         let flag = flag(outer);
         lines.push(format!(
-            "ip{flag} fou show | grep -qw {port} || ip{flag} fou add port {port} gue"
+            "ip{flag} fou show | grep -qw {port} || ip{flag} fou add port {port} gue || true"
         ));
     }
     let make = format!("ip link add name {name} type {kind} local {addr}");

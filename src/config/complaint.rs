@@ -530,9 +530,14 @@ impl<'a> Source<'a> {
         Self { file, text, starts }
     }
 
+    /// The line, from 1, of a byte.
+    pub fn line_of(&self, byte: usize) -> usize {
+        self.starts.partition_point(|&start| start <= byte).max(1)
+    }
+
     /// The fault with file, line and column.
     pub fn complain(&self, fault: Fault) -> Complaint {
-        let line = self.starts.partition_point(|&start| start <= fault.at.start).max(1);
+        let line = self.line_of(fault.at.start);
         let start = self.starts[line - 1];
         let source = self.text[start..].lines().next().unwrap_or("");
         let chars = |bytes: usize| self.text.get(start..bytes).map_or(0, |s| s.chars().count());

@@ -49,6 +49,15 @@ impl<'a> Word<'a> {
         }
     }
 
+    /// The letters at `at`, if the word holds them.
+    pub(super) fn at_span(&self, at: &Span) -> Option<&str> {
+        if self.at == *at {
+            return Some(&self.text);
+        }
+        let inside = self.at.start <= at.start && at.end <= self.at.end;
+        self.text.get(at.start.wrapping_sub(self.at.start)..).filter(|_| inside)
+    }
+
     /// Words from somewhere else than a file, such as the arguments of a program; each stands where
     /// it would stand if they were joined by blanks.
     pub fn from_args(args: &'a [String]) -> Vec<Self> {
@@ -71,7 +80,14 @@ pub enum Line<'a> {
     Ip(IpLine<'a>),
     /// `iptables …`, `ip6tables …`.
     Tables(TablesLine<'a>),
-    /// `sysctl …` or a bare `k = v`: keys and values.
+    /// `ifconfig …`, `route …`; their words are read where they are understood.
+    NetTools {
+        /// The program's name as it was written.
+        program: Word<'a>,
+        /// What follows it.
+        words: Vec<Word<'a>>,
+    },
+    /// `sysctl …`, `echo … > /proc/sys/…` or a bare `k = v`: keys and values.
     Sysctl(Vec<(Word<'a>, Word<'a>)>),
 }
 
@@ -129,9 +145,9 @@ pub enum Object {
     Tuntap,
     /// `ip link set`.
     Link,
-    /// `ip address add`.
+    /// `ip address add`, `replace`, `delete`.
     Address,
-    /// `ip route add`, `replace`.
+    /// `ip route add`, `replace`, `delete`.
     Route,
     /// `ip neighbour add`, `replace`.
     Neighbour,
@@ -170,6 +186,8 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         "ipvsadm" => invocation(first, rest).map(Line::Ipvs),
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
+        "ifconfig" | "route" => Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() }),
+        "echo" => echo(first, rest).map(|pair| Line::Sysctl(vec![pair])),
         "iptables" => Ok(tables(Family::V4, first, rest)),
         "ip6tables" => Ok(tables(Family::V6, first, rest)),
         "nft" | "iptables-restore" | "ip6tables-restore" => {
@@ -180,8 +198,7 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         }
         _ => {
             let what = "`ipvsadm`, `-A`, `-a`, `ip`, `sysctl`, `iptables` or `net.… = VALUE`";
-            let near =
-                advice(what, &first.text, &["ipvsadm", "ip", "sysctl", "iptables", "ip6tables"]);
+            let near = advice(what, &first.text, PROGRAMS);
             let mistake = Mistake::UnknownCommand(first.text.to_string());
             Err(Fault::new(first.at.clone(), mistake).expecting(near))
         }
@@ -221,6 +238,23 @@ pub fn scan<'a>(words: &[Word<'a>]) -> Scan<'a> {
         }
     }
     scan
+}
+
+const PROGRAMS: &[&str] =
+    &["ipvsadm", "ip", "sysctl", "iptables", "ip6tables", "ifconfig", "route", "echo"];
+
+/// The words behind the prompt of a shell and `sudo`: `$ `, `># `. (A line that begins with `#` is a
+/// comment.)
+pub fn without_prompt<'s, 'a>(words: &'s [Word<'a>]) -> &'s [Word<'a>] {
+    let prompt = |word: &Word<'_>, all: &[&str]| all.contains(&&*word.text);
+    let words = match words.split_first() {
+        Some((first, rest)) if prompt(first, &["$", ">#"]) => rest,
+        _ => words,
+    };
+    match words.split_first() {
+        Some((first, rest)) if prompt(first, &["sudo"]) => rest,
+        _ => words,
+    }
 }
 
 fn tables<'a>(family: Family, program: &Word<'a>, words: &[Word<'a>]) -> Line<'a> {
@@ -519,8 +553,8 @@ fn ip_object(word: &str) -> Option<(Object, &'static [&'static str])> {
     let short = |name: &str| !word.is_empty() && name.starts_with(word);
     Some(match word {
         "tap" | "tunt" | "tunta" | "tuntap" => (Object::Tuntap, &["add"]),
-        _ if short("address") => (Object::Address, &["add", "replace"]),
-        _ if short("route") => (Object::Route, &["add", "replace"]),
+        _ if short("address") => (Object::Address, &["add", "replace", "delete"]),
+        _ if short("route") => (Object::Route, &["add", "replace", "delete"]),
         _ if short("neighbor") || short("neighbour") => (Object::Neighbour, &["add", "replace"]),
         _ if short("link") => (Object::Link, &["set"]),
         _ => return None,
@@ -542,6 +576,33 @@ fn sysctl<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<Vec<(Word<'a>, W
         return Err(Fault::new(program.at.clone(), mistake).expecting("expected NAME=VALUE"));
     }
     assignments(words, false)
+}
+
+/// `echo 1 > /proc/sys/net/ipv4/ip_forward` is a sysctl by its path.
+fn echo<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<(Word<'a>, Word<'a>), Fault> {
+    let words = match words.split_first() {
+        Some((first, rest)) if first.text == "-n" => rest,
+        _ => words,
+    };
+    let expected = "expected VALUE > /proc/sys/net/…, or the setting itself: `net.… = VALUE`";
+    let wrong = |word: &Word<'_>, why: String| {
+        Fault::new(word.at.clone(), Mistake::Host(why)).expecting(expected)
+    };
+    let [value, rest @ ..] = words else {
+        return Err(wrong(program, "this line lacks a value".to_owned()));
+    };
+    let path = match rest {
+        [sign, path] if matches!(&*sign.text, ">" | ">>") => path.clone(),
+        [glued] if glued.text.starts_with('>') => {
+            glued.tail(glued.text.len() - glued.text.trim_start_matches('>').len())
+        }
+        _ => return Err(wrong(rest.first().unwrap_or(value), "this is no such line".to_owned())),
+    };
+    if !path.text.starts_with("/proc/sys/") {
+        let why = format!("nothing is written to `{}`: lines are read, not executed", path.text);
+        return Err(wrong(&path, why));
+    }
+    Ok((path.tail("/proc/sys/".len()), value.clone()))
 }
 
 /// `k=v`, `k = v`, `k =v`, `k= v`; a bare line has one, whose value may have several words.

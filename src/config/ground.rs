@@ -34,6 +34,11 @@ impl Config {
             Command::AddAddress { prefix, dev, replace } => {
                 self.add_address(*prefix, dev, *replace)
             }
+            Command::SetAddress { prefix, dev } => self.set_address(*prefix, dev),
+            Command::RemoveAddress { addr, len, dev } => self.remove_address(*addr, *len, dev),
+            Command::RemoveRoute { prefix, local, gateway, dev } => {
+                self.remove_route(*prefix, *local, *gateway, dev.as_deref())
+            }
             Command::AddRoute { prefix, target, replace } => {
                 self.add_route(*prefix, target, *replace)
             }
@@ -161,6 +166,57 @@ impl Config {
             return Err(Refusal::Host(why));
         }
         self.port_mut(dev)?.addresses.push(prefix);
+        Ok(())
+    }
+
+    /// `ifconfig` takes the old address away, and with it what was built upon it.
+    fn set_address(&mut self, prefix: Prefix, dev: &str) -> Result<(), Refusal> {
+        let port = self.port_mut(dev)?;
+        match port.addresses.iter().find(|own| own.addr.is_ipv4()) {
+            Some(own) if *own == prefix => Ok(()),
+            Some(own) => Err(Refusal::Host(format!(
+                "`{dev}` has the address {} already, which `ifconfig` would take away; \
+                 `ifconfig {dev}:1` adds one, `ip addr del {own} dev {dev}` takes it away",
+                own.addr
+            ))),
+            None => self.add_address(prefix, dev, false),
+        }
+    }
+
+    fn remove_address(&mut self, addr: IpAddr, len: Option<u8>, dev: &str) -> Result<(), Refusal> {
+        let own = &mut self.port_mut(dev)?.addresses;
+        let place = own.iter().position(|p| p.addr == addr && len.is_none_or(|len| p.len == len));
+        let Some(place) = place else {
+            return Err(Refusal::Host(format!("`{dev}` has no such address")));
+        };
+        own.remove(place);
+        Ok(())
+    }
+
+    fn remove_route(
+        &mut self,
+        prefix: Prefix,
+        local: bool,
+        gateway: Option<IpAddr>,
+        dev: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let fits = |target: &RouteTarget| match target {
+            RouteTarget::Local => local,
+            RouteTarget::Dev(port) => {
+                !local && gateway.is_none() && dev.is_none_or(|dev| dev == port)
+            }
+            RouteTarget::Via { gateway: known, dev: port } => {
+                let by = port.as_deref();
+                !local
+                    && gateway.is_none_or(|gateway| gateway == *known)
+                    && (dev.is_none() || by.is_none() || dev == by)
+            }
+        };
+        let place = self.routes.iter().position(|(known, to)| *known == prefix && fits(to));
+        let Some(place) = place else {
+            return Err(Refusal::Host(format!("there is no such route to {prefix}")));
+        };
+        self.routes.remove(place);
         Ok(())
     }
 

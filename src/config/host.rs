@@ -21,15 +21,32 @@ pub(super) fn ip(line: &IpLine<'_>) -> Result<Placed, Fault> {
     match line.object {
         Object::Tuntap => tuntap(words),
         Object::Link => link(words),
-        Object::Address => addr(words, line.family, replaces(line)),
-        Object::Route => route(words, line.family, replaces(line)),
-        Object::Neighbour => neighbour(words, line.family, replaces(line)),
+        Object::Address => addr(words, line.family, change(line)),
+        Object::Route => route(words, line.family, change(line)),
+        Object::Neighbour => neighbour(words, line.family, change(line) == Change::Replace),
     }
 }
 
-/// Whether the verb is `replace` or begins it.
-fn replaces(line: &IpLine<'_>) -> bool {
-    line.verb.text.starts_with('r')
+/// What a verb does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Add,
+    Replace,
+    Delete,
+}
+
+/// The verbs may be abbreviated.
+fn change(line: &IpLine<'_>) -> Change {
+    match line.verb.text.as_bytes() {
+        [b'r', ..] => Change::Replace,
+        [b'd', ..] => Change::Delete,
+        _ => Change::Add,
+    }
+}
+
+/// The port that a word names, perhaps by one of its aliases (`eth0:1`).
+pub(super) fn port_of<'w>(word: &'w Word<'_>) -> &'w str {
+    word.text.split(':').next().unwrap_or("")
 }
 
 /// The commands of a `sysctl` line, one for each pair.
@@ -66,12 +83,13 @@ impl<'s, 'a> Words<'s, 'a> {
     }
 }
 
-fn host(word: &Word<'_>, why: String) -> Fault {
+/// A mistake at a word.
+pub(super) fn host(word: &Word<'_>, why: String) -> Fault {
     Fault::new(word.at.clone(), Mistake::Host(why))
 }
 
 /// Puts a value where there must not be one yet.
-fn once<T>(slot: &mut Option<T>, value: T, word: &Word<'_>) -> Result<(), Fault> {
+pub(super) fn once<T>(slot: &mut Option<T>, value: T, word: &Word<'_>) -> Result<(), Fault> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(host(word, format!("`{}` comes twice on this line", word.text))),
@@ -158,7 +176,8 @@ fn link(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
     Ok(Placed { command: Command::SetLink { name: name.text.to_string(), settings }, spots })
 }
 
-fn link_address(word: &Word<'_>) -> Result<Mac, Fault> {
+/// The MAC address of a single station.
+pub(super) fn link_address(word: &Word<'_>) -> Result<Mac, Fault> {
     const FORM: &str = "expected six pairs of hexadecimal digits, as in 02:00:00:00:01:01";
     let found = mac(&word.text)
         .ok_or_else(|| host(word, format!("`{}` is no MAC address", word.text)).expecting(FORM))?;
@@ -171,14 +190,15 @@ fn link_address(word: &Word<'_>) -> Result<Mac, Fault> {
     Ok(found)
 }
 
-fn mtu(word: &Word<'_>) -> Result<u16, Fault> {
+/// Bytes of an IP packet.
+pub(super) fn mtu(word: &Word<'_>) -> Result<u16, Fault> {
     let found = number(&word.text, 68..=65521).and_then(|n| u16::try_from(n).ok());
     found.ok_or_else(|| {
         host(word, format!("illegal MTU `{}`", word.text)).expecting("expected 68 to 65521 bytes")
     })
 }
 
-fn addr(mut words: Words<'_, '_>, family: Option<Family>, replace: bool) -> Result<Placed, Fault> {
+fn addr(mut words: Words<'_, '_>, family: Option<Family>, change: Change) -> Result<Placed, Fault> {
     const KEYS: &[&str] = &["dev", "local", "brd", "scope", "label"];
     let (mut found, mut dev) = (None, None);
     while let Some(word) = words.rest.next() {
@@ -204,19 +224,22 @@ fn addr(mut words: Words<'_, '_>, family: Option<Family>, replace: bool) -> Resu
             _ if found.is_none() => word,
             _ => return Err(unknown(word, "ip addr add", KEYS)),
         };
-        once(&mut found, (network(value, family)?, value.at.clone()), value)?;
+        once(&mut found, (network(value, family)?, value), value)?;
     }
-    let (prefix, at) = found.ok_or_else(|| words.needs("`ADDRESS/LENGTH`"))?;
+    let (prefix, said) = found.ok_or_else(|| words.needs("`ADDRESS/LENGTH`"))?;
     let dev = dev.ok_or_else(|| words.needs("`dev NAME`"))?;
-    if dev.text == "lo" {
-        let why = "`lo` is no port; tapvs answers for a service's address without being told";
-        let whole = Prefix { addr: prefix.addr, len: Family::of(prefix.addr).bits() };
-        return Err(host(dev, why.to_owned())
-            .expecting(format!("expected a port, or `ip route add local {whole} dev lo`")));
-    }
-    let spots = words.spots(at, Some(dev.at.clone()));
-    let dev = dev.text.to_string();
-    Ok(Placed { command: Command::AddAddress { prefix, dev, replace }, spots })
+    let spots = words.spots(said.at.clone(), Some(dev.at.clone()));
+    let dev = port_of(dev).to_owned();
+    let command = match change {
+        Change::Delete => {
+            let len = said.text.contains('/').then_some(prefix.len);
+            Command::RemoveAddress { addr: prefix.addr, len, dev }
+        }
+        Change::Add | Change::Replace => {
+            Command::AddAddress { prefix, dev, replace: change == Change::Replace }
+        }
+    };
+    Ok(Placed { command, spots })
 }
 
 fn broadcast(word: &Word<'_>, family: Option<Family>) -> Result<(), Fault> {
@@ -255,7 +278,11 @@ struct RouteWords<'s, 'a> {
     dev: Option<&'s Word<'a>>,
 }
 
-fn route(mut words: Words<'_, '_>, family: Option<Family>, replace: bool) -> Result<Placed, Fault> {
+fn route(
+    mut words: Words<'_, '_>,
+    family: Option<Family>,
+    change: Change,
+) -> Result<Placed, Fault> {
     const KEYS: &[&str] = &["local", "to", "via", "dev", "default"];
     let mut said = RouteWords::default();
     while let Some(word) = words.rest.next() {
@@ -279,11 +306,32 @@ fn route(mut words: Words<'_, '_>, family: Option<Family>, replace: bool) -> Res
     }
     let to = said.to.ok_or_else(|| words.needs("a network or `default`"))?;
     let prefix = destination(to, said.via, family)?;
+    if change == Change::Delete {
+        return remove_route(&words, &said, to, prefix);
+    }
     let (target, object) = route_target(&words, &said, prefix)?;
     let object = object.unwrap_or_else(|| to.at.clone());
     let network = Some(to.at.clone());
     let spots = Spots { network, ..words.spots(object, said.dev.map(|d| d.at.clone())) };
+    let replace = change == Change::Replace;
     Ok(Placed { command: Command::AddRoute { prefix, target, replace }, spots })
+}
+
+fn remove_route(
+    words: &Words<'_, '_>,
+    said: &RouteWords<'_, '_>,
+    to: &Word<'_>,
+    prefix: Prefix,
+) -> Result<Placed, Fault> {
+    let gateway = said.via.map(|via| {
+        let read = address(&via.text, Some(Family::of(prefix.addr)));
+        read.map_err(|why| host(via, why).expecting("expected the gateway's address"))
+    });
+    let gateway = gateway.transpose()?;
+    let dev = said.dev.filter(|_| !said.local);
+    let spots = words.spots(to.at.clone(), dev.map(|dev| dev.at.clone()));
+    let dev = dev.map(|dev| dev.text.to_string());
+    Ok(Placed { command: Command::RemoveRoute { prefix, local: said.local, gateway, dev }, spots })
 }
 
 /// `default` takes its family from `-6` or the gateway.

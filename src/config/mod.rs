@@ -5,6 +5,7 @@
 //! reason; none of them knows what runs.
 
 mod address;
+pub mod aside;
 pub mod command;
 pub mod complaint;
 mod diff;
@@ -14,6 +15,7 @@ mod host;
 pub mod ipvs;
 pub mod knob;
 pub mod marks;
+mod nettools;
 pub mod options;
 mod print;
 pub mod rules;
@@ -259,6 +261,33 @@ pub enum Command {
         dev: String,
         /// `ip addr replace`: the port may have it already.
         replace: bool,
+    },
+    /// `ifconfig NAME ADDR`: the port's one IPv4 address.
+    SetAddress {
+        /// Our address and its network.
+        prefix: Prefix,
+        /// A port of ours, which has no other IPv4 address.
+        dev: String,
+    },
+    /// `ip addr del ADDR[/LEN] dev NAME`.
+    RemoveAddress {
+        /// Our address.
+        addr: IpAddr,
+        /// Bits of its network, if they were said.
+        len: Option<u8>,
+        /// The port that has it.
+        dev: String,
+    },
+    /// `ip route del …`, `route del …`.
+    RemoveRoute {
+        /// Which destinations.
+        prefix: Prefix,
+        /// Whether it is a network of our own.
+        local: bool,
+        /// Its gateway, if it was said.
+        gateway: Option<IpAddr>,
+        /// Its port, if it was said.
+        dev: Option<String>,
     },
     /// `ip route add …`, `ip route replace …`.
     AddRoute {

@@ -11,8 +11,8 @@ use crate::world::Knobs;
 
 use super::knob::KNOBS;
 use super::{
-    Command, Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey,
-    ServiceSpec, Timeouts, TunnelChecksum, TunnelType,
+    Command, Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, RouteTarget,
+    ServiceKey, ServiceSpec, Timeouts, TunnelChecksum, TunnelType,
 };
 
 impl fmt::Display for Config {
@@ -55,22 +55,31 @@ impl fmt::Display for Command {
             Self::AddPort { name, kind } => {
                 write!(f, "ip tuntap add dev {} mode {}", Quoted(name), mode(*kind))
             }
-            Self::SetLink { name, settings } => {
-                write!(f, "ip link set dev {}", Quoted(name))?;
-                if let Some(mac) = settings.mac {
-                    write!(f, " address {mac}")?;
-                }
-                if let Some(mtu) = settings.mtu {
-                    write!(f, " mtu {mtu}")?;
-                }
-                match &settings.master {
-                    Some(master) => write!(f, " master {}", Quoted(master)),
-                    None => Ok(()),
-                }
-            }
+            Self::SetLink { name, settings } => write_link(f, name, settings),
             Self::AddAddress { prefix, dev, replace } => {
                 let (ip, verb) = (family_option(*prefix), verb(*replace));
                 write!(f, "ip{ip} addr {verb} {prefix} dev {}", Quoted(dev))
+            }
+            Self::SetAddress { prefix, dev } => {
+                write!(f, "ifconfig {} {prefix}", Quoted(dev))
+            }
+            Self::RemoveAddress { addr, len, dev } => {
+                let ip = if addr.is_ipv6() { " -6" } else { "" };
+                match len {
+                    Some(len) => write!(f, "ip{ip} addr del {addr}/{len} dev {}", Quoted(dev)),
+                    None => write!(f, "ip{ip} addr del {addr} dev {}", Quoted(dev)),
+                }
+            }
+            Self::RemoveRoute { prefix, local, gateway, dev } => {
+                let kind = if *local { "local " } else { "" };
+                write!(f, "ip{} route del {kind}{prefix}", family_option(*prefix))?;
+                if let Some(gateway) = gateway {
+                    write!(f, " via {gateway}")?;
+                }
+                match dev {
+                    Some(dev) => write!(f, " dev {}", Quoted(dev)),
+                    None => Ok(()),
+                }
             }
             Self::AddRoute { prefix, target, replace } => {
                 write_route(f, verb(*replace), *prefix, target)
@@ -202,6 +211,20 @@ const fn mode(kind: PortKind) -> &'static str {
     match kind {
         PortKind::Tap => "tap",
         PortKind::Tun => "tun",
+    }
+}
+
+fn write_link(f: &mut fmt::Formatter<'_>, name: &str, settings: &LinkSettings) -> fmt::Result {
+    write!(f, "ip link set dev {}", Quoted(name))?;
+    if let Some(mac) = settings.mac {
+        write!(f, " address {mac}")?;
+    }
+    if let Some(mtu) = settings.mtu {
+        write!(f, " mtu {mtu}")?;
+    }
+    match &settings.master {
+        Some(master) => write!(f, " master {}", Quoted(master)),
+        None => Ok(()),
     }
 }
 

@@ -3,18 +3,59 @@
 //! Lines are applied one after another to an empty state, as a shell script would have done it.
 //! A line that fails only because an earlier bad line did nothing is not complained about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::command::{commands, Placed};
+use super::aside::{self, Aside, Why};
+use super::command::{commands, glued_port, Placed};
 use super::complaint::{Complaint, Fault, Mistake, Source, Span};
-use super::grammar::{line, lines, Word};
-use super::{Command, Config, Refusal, RouteTarget};
+use super::grammar::{line, lines, without_prompt, Line, Word};
+use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
+use crate::packet::Endpoint;
 
 /// Reads the text of a rules file; `file` is its name in complaints.
 ///
 /// # Errors
 /// A complaint for every bad line, in the order of the file.
 pub fn load(file: &str, text: &str) -> Result<Config, Vec<Complaint>> {
+    read(file, text).map(|read| read.config)
+}
+
+/// A rules file that is right: what it says, and where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    /// What it says.
+    pub config: Config,
+    /// Where it says so.
+    pub places: Places,
+    /// Lines that were understood and passed over.
+    pub asides: Vec<Aside>,
+}
+
+/// On which lines, from 1, things were said; the last line about a thing counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The `-A` or `-E` line of a service.
+    pub services: BTreeMap<ServiceKey, usize>,
+    /// The `-a` or `-e` line of a server.
+    pub dests: BTreeMap<(ServiceKey, Endpoint), DestPlace>,
+}
+
+/// Where and how a server was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DestPlace {
+    /// From 1.
+    pub line: usize,
+    /// The port behind the address, which some methods ignore.
+    pub port: Option<u16>,
+    /// The end of an IPv6 address without brackets, where it reads like a port.
+    pub glued_port: Option<u16>,
+}
+
+/// Like [`load`], and tells where things were said.
+///
+/// # Errors
+/// A complaint for every bad line, in the order of the file.
+pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(file, text);
     let mut reading = Reading::default();
@@ -26,13 +67,14 @@ pub fn load(file: &str, text: &str) -> Result<Config, Vec<Complaint>> {
     }
     for words in lines(text) {
         match words {
-            Ok(words) => reading.line(&words),
+            Ok(words) => reading.line(&words, &source),
             Err(fault) => reading.faults.push(fault),
         }
     }
     reading.check_gateways();
     if reading.faults.is_empty() {
-        return Ok(reading.config);
+        let Reading { config, places, asides, .. } = reading;
+        return Ok(Read { config, places, asides });
     }
     reading.faults.sort_by_key(|fault| fault.at.start);
     Err(reading.faults.into_iter().map(|fault| source.complain(fault)).collect())
@@ -56,6 +98,8 @@ fn lone_return(text: &str) -> Option<Fault> {
 #[derive(Default)]
 struct Reading {
     config: Config,
+    asides: Vec<Aside>,
+    places: Places,
     faults: Vec<Fault>,
     /// What bad lines would have made, and the words in which they said it.
     lost: BTreeSet<(Made, String)>,
@@ -75,8 +119,26 @@ enum Made {
 }
 
 impl Reading {
-    fn line(&mut self, words: &[Word<'_>]) {
-        let found = line(words).and_then(|line| commands(&line));
+    fn line(&mut self, words: &[Word<'_>], source: &Source<'_>) {
+        let words = without_prompt(words);
+        let Some(first) = words.first() else { return };
+        let found = line(words);
+        let why = aside::why(words).or_else(|| match &found {
+            Ok(Line::Ipvs(invocation)) => aside::why_ipvsadm(invocation),
+            _ => None,
+        });
+        if let Some(why) = why {
+            self.pass_over(why, first, source);
+            return;
+        }
+        let found = found.and_then(|mut line| {
+            if let Line::Sysctl(pairs) = &mut line {
+                if aside::take_real_servers(pairs) {
+                    self.pass_over(Why::RealServer, first, source);
+                }
+            }
+            commands(&line)
+        });
         let outcome = found.and_then(|all| {
             all.iter().try_for_each(|placed| {
                 self.config
@@ -88,6 +150,7 @@ impl Reading {
                     let spot = placed.spots.object.as_ref().unwrap_or(&placed.spots.command);
                     self.gateways.push((target.clone(), spot.clone()));
                 }
+                self.places.remember(placed, words, source);
                 Ok(())
             })
         });
@@ -103,6 +166,10 @@ impl Reading {
             self.lost.extend(names.map(|name| (made, name.to_owned())));
         }
         self.faults.push(fault);
+    }
+
+    fn pass_over(&mut self, why: Why, first: &Word<'_>, source: &Source<'_>) {
+        self.asides.push(why.of_line(source.line_of(first.at.start), &first.text));
     }
 
     /// Whether an earlier bad line says the word that the fault is about, perhaps glued to its
@@ -121,11 +188,39 @@ impl Reading {
             return;
         }
         for (target, at) in std::mem::take(&mut self.gateways) {
-            if let Some(why) = self.config.unreachable_gateway(&target) {
+            let removed = || !self.config.routes.iter().any(|(_, to)| *to == target);
+            if let Some(why) = self.config.unreachable_gateway(&target).filter(|_| !removed()) {
                 let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why)))
                     .expecting("expected a neighbour: `ip addr add` tells the ports' networks");
                 self.faults.push(fault);
             }
+        }
+    }
+}
+
+impl Places {
+    fn remember(&mut self, placed: &Placed, words: &[Word<'_>], source: &Source<'_>) {
+        let line = source.line_of(placed.spots.command.start);
+        match &placed.command {
+            Command::AddService(spec) | Command::EditService(spec) => {
+                self.services.insert(spec.key, line);
+            }
+            Command::AddDest(key, dest) | Command::EditDest(key, dest) => {
+                let at = placed.spots.server.as_ref();
+                let said = at.and_then(|at| words.iter().find_map(|word| word.at_span(at)));
+                let said = said.unwrap_or("");
+                let port = said
+                    .rsplit_once(':')
+                    .filter(|(host, _)| host.ends_with(']') || !host.contains(':'));
+                let place = DestPlace {
+                    line,
+                    port: port.and_then(|(_, port)| port.parse().ok()),
+                    glued_port: glued_port(said).map(|(_, port)| port),
+                };
+                self.dests.insert((*key, dest.dest), place);
+            }
+            // Nothing is asked about where other things were said.
+            _ => {}
         }
     }
 }
@@ -226,6 +321,8 @@ fn named_port(command: &Command) -> Option<&str> {
     match command {
         Command::SetLink { name, .. } => Some(name),
         Command::AddAddress { dev, .. } | Command::AddNeighbour { dev, .. } => Some(dev),
+        Command::SetAddress { dev, .. } | Command::RemoveAddress { dev, .. } => Some(dev),
+        Command::RemoveRoute { dev, .. } => dev.as_deref(),
         Command::AddRoute { target, .. } => match target {
             RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. } => Some(dev),
             RouteTarget::Via { dev: None, .. } | RouteTarget::Local => None,

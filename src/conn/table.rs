@@ -263,7 +263,7 @@ impl Table {
     }
 
     /// How many buckets the index has.
-    pub const fn bucket_count(&self) -> usize {
+    pub fn bucket_count(&self) -> usize {
         self.buckets.len()
     }
 

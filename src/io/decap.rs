@@ -22,7 +22,7 @@ use log::{debug, info, warn};
 
 use super::reactor::{say_ready, Watch};
 use super::sys::{self, Control};
-use super::tap::{Plain, Port, Queue};
+use super::tap::{Plain, Port, Queue, Wish};
 use super::worker::BUDGET;
 use super::Fault;
 use crate::config::{LinkSettings, PortConfig, PortKind};
@@ -38,7 +38,7 @@ use crate::packet::{
 pub fn run(tun: &str, gue_port: Option<u16>) -> Result<(), Fault> {
     let mut watch = Watch::new()?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
-    let port = Port::open(&Arc::new(control), &tun_port(tun))?;
+    let port = Port::open(&Arc::new(control), &tun_port(tun), Wish::Drain)?;
     let mut sockets = open_sockets()?;
     if let Some(port) = gue_port {
         sockets.push(open_gue(port)?);

@@ -1,6 +1,6 @@
 //! The only rooms that touch the system: devices, descriptors, signals, the clock.
 //!
-//! [`sys`] holds every `unsafe` call, [`tap`] opens devices and puts them back as they were,
+//! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] opens devices and puts them back as they were,
 //! [`worker`] moves frames between devices and the engine, [`reactor`] waits and knows the time,
 //! [`decap`] is the other end of a tunnel. All of them fail with a [`Fault`].
 //!
@@ -14,6 +14,7 @@ mod reload;
 pub mod socket;
 pub mod sys;
 pub mod tap;
+pub mod uring;
 pub mod worker;
 
 use std::fmt;

@@ -35,6 +35,9 @@ const SIGNALS: Token = Token(usize::MAX);
 /// How long ports may take to settle before we announce our addresses regardless.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
 
+/// How often the memory is looked at, while a defence depends on it.
+const MEMORY_STEP: Duration = Duration::from_secs(1);
+
 /// How often the rules file is looked at, if it is watched.
 const WATCH_STEP: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,7 @@ pub fn run(
     config: &Config,
     engine: Engine,
     rules: &dyn Rules,
+    engine_wish: tap::Wish,
     socket: &Wanted,
 ) -> Result<(), Fault> {
     // Signals first: from here on one that comes while ports are being opened ends us in order.
@@ -72,14 +76,15 @@ pub fn run(
     let control = Arc::new(control);
     let mut ports = Vec::new();
     for port in &config.ports {
-        ports.push((port.name.clone(), Port::open(&control, port)?));
+        ports.push((port.name.clone(), Port::open(&control, port, engine_wish)?));
     }
     warn_of_bridge_filter(config);
     for (index, (name, port)) in ports.iter().enumerate() {
         watch.add(index, name, port)?;
     }
     let mut worker = Worker::new(engine, ports);
-    let outcome = serve(&mut watch, &mut worker, &Reload { control, rules }, &mut socket);
+    let reload = Reload { control, rules, engine_wish };
+    let outcome = serve(&mut watch, &mut worker, &reload, &mut socket);
     worker.log_frames();
     outcome
 }
@@ -88,6 +93,7 @@ pub fn run(
 struct Reload<'a> {
     control: Arc<Control>,
     rules: &'a dyn Rules,
+    engine_wish: tap::Wish,
 }
 
 impl Reload<'_> {
@@ -102,7 +108,8 @@ impl Reload<'_> {
             super::complete(&mut new);
             new
         });
-        let done = read.and_then(|new| reload(worker, &self.control, watch, now, new));
+        let done =
+            read.and_then(|new| reload(worker, &self.control, self.engine_wish, watch, now, new));
         match &done {
             Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
             Ok(lines) => {
@@ -148,6 +155,7 @@ fn serve(
     let (mut announced, mut asked) = (false, false);
     let mut stamp = reload.rules.stamp();
     let mut look = now.after(WATCH_STEP);
+    let mut memory_look = now;
     loop {
         let watched = stamp.map(|_| look);
         let settle = (!announced).then(|| now.after(SETTLE_STEP));
@@ -164,6 +172,10 @@ fn serve(
             }
         })?;
         now = clock.now();
+        if memory_look <= now && worker.engine().minds_memory() {
+            memory_look = now.after(MEMORY_STEP);
+            available_pages().into_iter().for_each(|pages| worker.engine().set_memory(pages));
+        }
         worker.turn(now);
         asked = answer(socket, watch, worker, reload, now);
         if wish.listing {
@@ -209,6 +221,19 @@ fn answer(
         worker.drain();
     }
     more
+}
+
+/// Free and buffer memory in pages of 4 KiB, as far as the system tells.
+fn available_pages() -> Option<u64> {
+    pages_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn pages_of(meminfo: &str) -> Option<u64> {
+    let kib = |name: &str| -> Option<u64> {
+        let rest = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    Some((kib("MemFree:")? + kib("Buffers:")?) / 4)
 }
 
 fn has_settled(worker: &Worker<Port>, now: Instant) -> bool {
@@ -336,6 +361,13 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_and_buffer_memory_is_what_is_available() {
+        let text = "MemTotal:  9000 kB\nMemFree:    4000 kB\nMemAvailable: 1 kB\nBuffers:  96 kB\n";
+        assert_eq!(pages_of(text), Some(1024));
+        assert_eq!(pages_of("MemFree: x kB\n"), None);
+    }
 
     #[test]
     fn the_clock_begins_at_zero_and_does_not_run_backwards() {

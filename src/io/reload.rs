@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::reactor::Watch;
 use super::sys::Control;
-use super::tap::Port;
+use super::tap::{Port, Wish};
 use super::worker::Worker;
 use super::Fault;
 use crate::config::{Config, PortConfig};
@@ -21,6 +21,7 @@ use crate::world::Instant;
 pub(super) fn reload(
     worker: &mut Worker<Port>,
     control: &Arc<Control>,
+    wish: Wish,
     watch: &Watch,
     now: Instant,
     new: Config,
@@ -40,7 +41,7 @@ pub(super) fn reload(
     }
     let come: Vec<_> = new.ports.iter().filter(|port| named(&old, &port.name).is_none()).collect();
     let opened: Result<Vec<Port>, Fault> =
-        come.iter().map(|port| Port::open(control, port)).collect();
+        come.iter().map(|port| Port::open(control, port, wish)).collect();
     let opened = opened.map_err(|fault| fault.to_string())?;
     adjust(worker, &old, &new).map_err(|fault| fault.to_string())?;
     if let Err(why) = worker.engine().reload(now, new.clone()) {

@@ -192,6 +192,18 @@ fn open_device(name: &str, flags: c_int) -> io::Result<File> {
     Ok(file)
 }
 
+/// A descriptor that becomes readable whenever an event is signalled to it.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn event() -> io::Result<File> {
+    // SAFETY: the call takes numbers only.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    check(descriptor)?;
+    // SAFETY: the descriptor is fresh, open and nobody else's.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
 /// Takes over the descriptor of something that gives it away.
 pub fn own(from: impl IntoRawFd) -> File {
     // SAFETY: `into_raw_fd` hands over an open descriptor with its ownership, and consumes its owner.

@@ -24,6 +24,7 @@ use log::{debug, info, warn};
 use tun_tap::{Iface, Mode};
 
 use super::sys::{self, Control};
+use super::uring::Uring;
 use super::Fault;
 use crate::config::{PortConfig, PortKind};
 use crate::packet::{eth, vnet, LinkId, Packet};
@@ -47,6 +48,11 @@ pub trait Queue {
     /// Sends what was taken, and says how many frames taken earlier were not sent after all.
     fn flush(&mut self) -> u64 {
         0
+    }
+
+    /// Whether frames have come in meanwhile that no wake-up will tell of.
+    fn is_waiting(&self) -> bool {
+        false
     }
 }
 
@@ -136,7 +142,7 @@ impl Queue for Offloaded {
 }
 
 /// Sends what a super-frame stands for; the first error of a piece is the error of all.
-fn send_pieces(
+pub(super) fn send_pieces(
     packet: &Packet,
     link: usize,
     room: &mut Packet,
@@ -165,11 +171,22 @@ fn read_frame(file: &mut File, room: &mut [u8]) -> io::Result<Option<usize>> {
     }
 }
 
+/// How frames are to be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wish {
+    /// By io_uring where the kernel has it, else one frame a call.
+    #[default]
+    Best,
+    /// One frame a call.
+    Drain,
+}
+
 /// How frames are moved; chosen when the device is opened.
 #[derive(Debug)]
 enum Engine {
     Plain(Plain),
     Offloaded(Offloaded),
+    Uring(Box<Uring>),
 }
 
 /// A device in use. Dropping it undoes what opening it changed.
@@ -197,13 +214,14 @@ impl Port {
     ///
     /// # Errors
     /// What could not be done; everything done before has been undone.
-    pub fn open(control: &Arc<Control>, config: &PortConfig) -> Result<Self, Fault> {
+    pub fn open(control: &Arc<Control>, config: &PortConfig, wish: Wish) -> Result<Self, Fault> {
         let name = config.name.as_str();
         let existed = control.index(name).is_ok();
-        let engine = open_device(config, existed)?;
+        let engine = open_device(config, existed, wish)?;
         let descriptor = match &engine {
             Engine::Plain(queue) => queue.file.as_raw_fd(),
             Engine::Offloaded(queue) => queue.file.as_raw_fd(),
+            Engine::Uring(queue) => queue.as_raw_fd(),
         };
         let mut port = Self {
             name: name.to_owned(),
@@ -336,6 +354,7 @@ impl Queue for Port {
         match &mut self.engine {
             Engine::Plain(queue) => queue.recv(link, packet),
             Engine::Offloaded(queue) => queue.recv(link, packet),
+            Engine::Uring(queue) => queue.recv(link, packet),
         }
     }
 
@@ -343,6 +362,21 @@ impl Queue for Port {
         match &mut self.engine {
             Engine::Plain(queue) => queue.send(packet),
             Engine::Offloaded(queue) => queue.send(packet),
+            Engine::Uring(queue) => queue.send(packet),
+        }
+    }
+
+    fn flush(&mut self) -> u64 {
+        match &mut self.engine {
+            Engine::Plain(_) | Engine::Offloaded(_) => 0,
+            Engine::Uring(queue) => queue.flush(),
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        match &self.engine {
+            Engine::Plain(_) | Engine::Offloaded(_) => false,
+            Engine::Uring(queue) => queue.is_waiting(),
         }
     }
 }
@@ -360,7 +394,7 @@ fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
 /// Opens the descriptor: with offload where the kernel has it, else as a plain device. A device that
 /// was made with many queues wants to be asked for one of them; everything else that it was made with
 /// follows the opener.
-fn open_device(config: &PortConfig, existed: bool) -> Result<Engine, Fault> {
+fn open_device(config: &PortConfig, existed: bool, wish: Wish) -> Result<Engine, Fault> {
     let name = config.name.as_str();
     let (mode, kind, link) = match config.kind {
         PortKind::Tap => (Mode::Tap, libc::IFF_TAP, eth::HEADER),
@@ -371,7 +405,7 @@ fn open_device(config: &PortConfig, existed: bool) -> Result<Engine, Fault> {
         Ok((file, takes)) => {
             let udp = if takes.udp { ", UDP" } else { "" };
             info!("port {name}: offload of checksums, TCP{udp} segments");
-            return Ok(Engine::Offloaded(Offloaded::new(file, link, takes)));
+            return Ok(moved_by(name, wish, file, link, takes));
         }
         Err(e) if e.kind() == io::ErrorKind::Unsupported => {
             info!("port {name}: no offload here, frames travel as on a wire");
@@ -389,6 +423,24 @@ fn open_device(config: &PortConfig, existed: bool) -> Result<Engine, Fault> {
         let cure = open_cure(&e, config.kind, existed, tun_flags(name));
         Fault::new(format!("opening {name}"), e).cure(cure)
     })
+}
+
+/// Chooses how frames of a device with offload are moved, and says which way and why.
+fn moved_by(name: &str, wish: Wish, file: File, link: usize, takes: vnet::Takes) -> Engine {
+    if wish == Wish::Drain {
+        info!("port {name}: one frame a call, as asked for");
+        return Engine::Offloaded(Offloaded::new(file, link, takes));
+    }
+    match Uring::new(file, link, takes) {
+        Ok(queue) => {
+            info!("port {name}: many frames a call by io_uring");
+            Engine::Uring(Box::new(queue))
+        }
+        Err((file, e)) => {
+            info!("port {name}: one frame a call, since io_uring cannot be had: {e}");
+            Engine::Offloaded(Offloaded::new(file, link, takes))
+        }
+    }
 }
 
 /// The flags of a TUN or TAP device; `None` if it is another one or does not exist.

@@ -172,6 +172,7 @@ impl<Q: Queue> Worker<Q> {
             for _ in 0..lane.queue.flush() {
                 self.engine.refused(lane.link);
             }
+            lane.ready |= lane.health == Health::Fine && lane.queue.is_waiting();
         }
         for Conflict { addr, mac, link } in self.engine.take_conflicts() {
             let lane = self.lanes.get(usize::from(link.0)).and_then(Option::as_ref);

@@ -1,0 +1,197 @@
+//! Lines that change nothing here, as articles on LVS are full of them: what belongs on a real server,
+//! and what shows, edits or installs something.
+//!
+//! They are recognised, explained and passed over, so that an article can be pasted whole. Nothing is
+//! ever executed. Left out on purpose: every line that would change something on the director; it has
+//! a meaning, or it is a mistake.
+
+use super::grammar::{Invocation, Word};
+use super::options::Opt;
+
+/// A line that was passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// From 1.
+    pub line: usize,
+    /// Whether it belongs on a real server; else it belongs into no rules file.
+    pub real_server: bool,
+    /// Why, as one sentence without its full stop.
+    pub text: String,
+}
+
+/// Why a line says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It belongs on a real server.
+    RealServer,
+    /// It belongs into no rules file.
+    NoRule(&'static str),
+}
+
+impl Why {
+    /// The line that begins with `program` and was passed over.
+    pub(super) fn of_line(self, line: usize, program: &str) -> Aside {
+        let program = super::complaint::plain(program);
+        let (real_server, text) = match self {
+            Self::RealServer => (
+                true,
+                format!(
+                    "this `{program}` line belongs on the real server and is passed over; `tapvs \
+                     realserver -r FILE` prints what each needs, and tapvs answers for a service's \
+                     address without being told"
+                ),
+            ),
+            Self::NoRule(why) => {
+                (false, format!("this `{program}` line {why}; it is no rule and is passed over"))
+            }
+        };
+        Aside { line, real_server, text }
+    }
+}
+
+const SHOWS: &str = "only shows something";
+
+/// Programs whose lines change no rule.
+const PROGRAMS: &[(&[&str], &str)] = &[
+    (&["vi", "vim", "nano", "emacs"], "edits a file, whose lines could stand here instead"),
+    (&["yum", "dnf", "apt", "apt-get", "zypper", "apk", "pacman"], "installs what tapvs needs not"),
+    (&["modprobe", "insmod", "lsmod", "depmod"], "is about kernel modules, and tapvs needs none"),
+    (&["reboot", "shutdown"], "starts the host again, and rules are read at every start anyway"),
+    (&["service", "systemctl", "chkconfig"], "is about services of the host"),
+    (&["touch", "mkdir", "chmod"], "makes a file of the host"),
+    (&["watch", "cat", "less", "more", "head", "tail", "grep", "egrep", "wc", "sort"], SHOWS),
+    (&["netstat", "ss", "arp", "arping", "ping", "curl", "wget", "tcpdump", "man"], SHOWS),
+];
+
+/// Why the words change nothing here, if that can be told from how they look.
+pub(super) fn why(words: &[Word<'_>]) -> Option<Why> {
+    if words.iter().any(|word| word.text.contains('>')) {
+        return None;
+    }
+    let is_joint = |word: &Word<'_>| matches!(&*word.text, "|" | "||" | "&&" | ";");
+    let parts: Option<Vec<Why>> = words.split(is_joint).map(alone).collect();
+    parts?.first().copied()
+}
+
+/// Why an `ipvsadm` line is no rule, if its command changes none.
+pub(super) const fn why_ipvsadm(invocation: &Invocation<'_>) -> Option<Why> {
+    match invocation.command.opt {
+        Opt::List | Opt::ListToo | Opt::Save | Opt::Help | Opt::Version => Some(Why::NoRule(SHOWS)),
+        Opt::Zero => Some(Why::NoRule("sets counters to zero, where they begin anyway")),
+        _ => None,
+    }
+}
+
+/// Takes the pairs away that belong on a real server; whether there were any.
+pub(super) fn take_real_servers(pairs: &mut Vec<(Word<'_>, Word<'_>)>) -> bool {
+    let all = pairs.len();
+    pairs.retain(|(key, _)| !is_real_servers_key(&key.text));
+    pairs.len() < all
+}
+
+fn alone(words: &[Word<'_>]) -> Option<Why> {
+    let (first, rest) = words.split_first()?;
+    let program = first.text.rsplit('/').next().unwrap_or("");
+    let has = |wanted: &[&str]| rest.iter().any(|word| wanted.contains(&&*word.text));
+    match program {
+        "ifconfig" => ifconfig(rest),
+        "route" if rest.iter().all(|word| word.text.starts_with('-')) => Some(Why::NoRule(SHOWS)),
+        "route" => {
+            rest.iter().any(|word| is_real_servers_port(&word.text)).then_some(Why::RealServer)
+        }
+        "ip" => ip(rest),
+        "echo" => Some(Why::NoRule(SHOWS)),
+        "sysctl" if has(&["-p", "--load", "--system"]) => {
+            Some(Why::NoRule("reads files of the host, whose lines could stand here instead"))
+        }
+        "sysctl" if has(&["-a", "-A", "--all"]) => Some(Why::NoRule(SHOWS)),
+        _ if rest.iter().any(|word| word.text.contains("ifcfg-lo")) => Some(Why::RealServer),
+        _ => {
+            let row = PROGRAMS.iter().find(|(names, _)| names.contains(&program));
+            row.map(|(_, why)| Why::NoRule(why))
+        }
+    }
+}
+
+fn ifconfig(rest: &[Word<'_>]) -> Option<Why> {
+    let mut names = rest.iter().filter(|word| !word.text.starts_with('-'));
+    match (names.next(), names.next()) {
+        (None, _) | (Some(_), None) => Some(Why::NoRule(SHOWS)),
+        (Some(port), Some(_)) => is_real_servers_port(&port.text).then_some(Why::RealServer),
+    }
+}
+
+fn ip(rest: &[Word<'_>]) -> Option<Why> {
+    let mut words = rest.iter().skip_while(|word| word.text.starts_with('-'));
+    let object = &*words.next()?.text;
+    let is = |name: &str| name.starts_with(object) && !object.is_empty();
+    let (address, link) = (is("address"), is("link"));
+    if !(address || link || is("route") || is("neighbour") || is("neighbor")) {
+        return None;
+    }
+    let Some(verb) = words.next() else { return Some(Why::NoRule(SHOWS)) };
+    if ["show", "list", "ls", "get"].iter().any(|v| v.starts_with(&*verb.text)) {
+        return Some(Why::NoRule(SHOWS));
+    }
+    let mut before = "";
+    let named = words.any(|word| {
+        let is_dev = before == "dev" || (link && before.is_empty());
+        before = &word.text;
+        is_dev && is_real_servers_port(&word.text)
+    });
+    (named && (address || link)).then_some(Why::RealServer)
+}
+
+/// The devices on which a real server keeps the virtual address; an alias counts as its device.
+fn is_real_servers_port(name: &str) -> bool {
+    matches!(name.split(':').next(), Some("lo" | "tunl0" | "ip6tnl0"))
+}
+
+/// The sysctls that keep a real server silent, or let it take packets out of a tunnel.
+fn is_real_servers_key(key: &str) -> bool {
+    let key = key.replace('/', ".");
+    let Some(rest) = key.strip_prefix("net.ipv4.conf.") else { return false };
+    let name = rest.rsplit('.').next();
+    matches!(name, Some("arp_ignore" | "arp_announce" | "hidden" | "rp_filter"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::grammar::lines;
+    use super::*;
+
+    fn of(text: &str) -> Option<Why> {
+        why(lines(text).remove(0).expect("is well written").as_slice())
+    }
+
+    #[test]
+    fn what_belongs_on_a_real_server_is_known_by_its_device_or_sysctl() {
+        for text in [
+            "ifconfig lo:0 10.0.0.9 netmask 255.255.255.255 up",
+            "/sbin/route add -host 10.0.0.9 dev lo:0",
+            "ip addr add 10.0.0.9/32 dev lo label lo:0",
+            "ip -4 a add 10.0.0.9/32 dev tunl0",
+            "ip link set tunl0 up",
+            "ip l set dev lo up",
+            "touch /etc/sysconfig/network-scripts/ifcfg-lo:0",
+        ] {
+            assert_eq!(of(text), Some(Why::RealServer), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_the_director_is_never_passed_over() {
+        for text in [
+            "ifconfig eth0 10.0.0.9 up",
+            "ip addr add 10.0.0.9/24 dev eth0",
+            "ip route add local 10.0.0.0/24 dev lo",
+            "ip rule add fwmark 1 table 100",
+            "cat rules | ipvsadm -R",
+            "cat rules > /etc/rules",
+            "sysctl -w net.ipv4.ip_forward=1",
+            "yum install x && ipvsadm -C",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+}

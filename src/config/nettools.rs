@@ -1,0 +1,240 @@
+//! `ifconfig` and `route` lines become commands.
+//!
+//! Kept from net-tools: an alias (`eth0:1`) adds an address to its port; without `netmask` the mask is
+//! that of the address's class; `dev` may be left out before the port of a route. Left out on purpose:
+//! that `ifconfig` without an alias takes the old address away: it is refused where there is one.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::address::{address, prefix};
+use super::command::{Placed, Spots};
+use super::complaint::{advice, Fault, Mistake};
+use super::grammar::Word;
+use super::host::{host, link_address, mtu, once, port_of};
+use super::{Command, LinkSettings, Prefix, RouteTarget};
+use crate::packet::Family;
+
+/// The commands of a line of `ifconfig` or `route`; `program` is the first word.
+///
+/// # Errors
+/// Words that mean nothing here, missing and illegal values.
+pub(super) fn nettools(program: &Word<'_>, words: &[Word<'_>]) -> Result<Vec<Placed>, Fault> {
+    let line = Words { program, rest: words.iter() };
+    if program.text.ends_with("route") {
+        return route(line).map(|placed| vec![placed]);
+    }
+    ifconfig(line)
+}
+
+struct Words<'s, 'a> {
+    program: &'s Word<'a>,
+    rest: std::slice::Iter<'s, Word<'a>>,
+}
+
+impl<'s, 'a> Words<'s, 'a> {
+    fn value(&mut self, key: &Word<'_>, what: &str) -> Result<&'s Word<'a>, Fault> {
+        self.rest.next().ok_or_else(|| {
+            let mistake = Mistake::MissingArgument(key.text.to_string());
+            Fault::new(key.at.clone(), mistake).expecting(format!("expected {what}"))
+        })
+    }
+
+    fn needs(&self, what: &str) -> Fault {
+        let mistake = Mistake::Host(format!("this line lacks {what}"));
+        Fault::new(self.program.at.clone(), mistake).expecting(format!("expected {what}"))
+    }
+}
+
+fn unknown(word: &Word<'_>, command: &str, allowed: &[&str]) -> Fault {
+    let what = format!("one of `{}`", allowed.join("`, `"));
+    host(word, format!("`{}` means nothing here in `{command}`", word.text))
+        .expecting(advice(&what, &word.text, allowed))
+}
+
+fn ifconfig(mut words: Words<'_, '_>) -> Result<Vec<Placed>, Fault> {
+    const KEYS: &[&str] = &["netmask", "broadcast", "mtu", "hw", "up", "inet", "inet6", "add"];
+    let port = words.rest.next().ok_or_else(|| words.needs("the port's name"))?;
+    let (mut own, mut mask, mut adds) = (None, None, port.text.contains(':'));
+    let mut settings = LinkSettings::default();
+    while let Some(word) = words.rest.next() {
+        match &*word.text {
+            "up" | "inet" | "inet6" => {}
+            "add" => adds = true,
+            "netmask" => once(&mut mask, words.value(word, "a mask")?, word)?,
+            // We send no broadcasts.
+            "broadcast" => {
+                let value = words.value(word, "the broadcast address")?;
+                address(&value.text, Some(Family::V4)).map_err(|why| host(value, why))?;
+            }
+            "mtu" => once(&mut settings.mtu, mtu(words.value(word, "68 to 65521")?)?, word)?,
+            "hw" => {
+                let class = words.value(word, "`ether MAC`")?;
+                if class.text != "ether" {
+                    return Err(unknown(class, "ifconfig … hw", &["ether"]));
+                }
+                let value = words.value(class, "a MAC address")?;
+                once(&mut settings.mac, link_address(value)?, word)?;
+            }
+            text if own.is_none() && text.contains(['.', ':']) => own = Some(word),
+            _ => return Err(unknown(word, "ifconfig", KEYS)),
+        }
+    }
+    let name = port_of(port).to_owned();
+    let spots = |at: &Word<'_>| Spots {
+        object: Some(at.at.clone()),
+        dev: Some(port.at.clone()),
+        ..Spots::at(words.program.at.clone())
+    };
+    let mut all = Vec::new();
+    if settings != LinkSettings::default() || own.is_none() {
+        let command = Command::SetLink { name: name.clone(), settings };
+        all.push(Placed { command, spots: spots(port) });
+    }
+    if let Some(own) = own {
+        let prefix = own_prefix(own, mask)?;
+        adds |= prefix.addr.is_ipv6();
+        let command = if adds {
+            Command::AddAddress { prefix, dev: name, replace: false }
+        } else {
+            Command::SetAddress { prefix, dev: name }
+        };
+        all.push(Placed { command, spots: spots(own) });
+    }
+    Ok(all)
+}
+
+fn own_prefix(own: &Word<'_>, mask: Option<&Word<'_>>) -> Result<Prefix, Fault> {
+    let read = prefix(&own.text, None).map_err(|why| host(own, why))?;
+    match (mask, read.addr) {
+        (Some(mask), _) => Ok(Prefix { addr: read.addr, len: mask_bits(mask)? }),
+        (None, IpAddr::V4(addr)) if !own.text.contains('/') => {
+            Ok(Prefix { addr: read.addr, len: class_bits(addr) })
+        }
+        (None, _) => Ok(read),
+    }
+}
+
+/// RFC 791, section 3.2.
+const fn class_bits(addr: Ipv4Addr) -> u8 {
+    match addr.octets()[0] {
+        0..=127 => 8,
+        128..=191 => 16,
+        _ => 24,
+    }
+}
+
+fn mask_bits(word: &Word<'_>) -> Result<u8, Fault> {
+    let found = word.text.parse::<Ipv4Addr>().ok().map(u32::from);
+    let bits = found.filter(|mask| mask.leading_ones() == mask.count_ones());
+    bits.and_then(|mask| u8::try_from(mask.leading_ones()).ok()).ok_or_else(|| {
+        host(word, format!("`{}` is no mask of a network", word.text))
+            .expecting("expected a mask as in 255.255.255.0")
+    })
+}
+
+fn route(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
+    const KEYS: &[&str] = &["-net", "-host", "netmask", "gw", "dev"];
+    let (mut to, mut mask, mut gateway, mut dev, mut verb) = (None, None, None, None, None);
+    while let Some(word) = words.rest.next() {
+        match &*word.text {
+            "add" | "del" | "delete" if verb.is_none() => verb = Some(word),
+            "-net" | "-host" if to.is_none() => {}
+            "netmask" => once(&mut mask, words.value(word, "a mask")?, word)?,
+            "gw" => once(&mut gateway, words.value(word, "the gateway's address")?, word)?,
+            "dev" => once(&mut dev, words.value(word, "the port's name")?, word)?,
+            text if text.starts_with('-') => return Err(unknown(word, "route", KEYS)),
+            _ if verb.is_none() => return Err(unknown(word, "route", &["add", "del"])),
+            _ if to.is_none() => to = Some(word),
+            // The port may stand at the end without its `dev`; a slip of the pen may not.
+            _ if dev.is_none() && words.rest.len() == 0 && !word.text.starts_with("dev") => {
+                dev = Some(word);
+            }
+            _ => return Err(unknown(word, "route", KEYS)),
+        }
+    }
+    let verb = verb.ok_or_else(|| words.needs("`add` or `del`"))?;
+    let to = to.ok_or_else(|| words.needs("a network, a host or `default`"))?;
+    let prefix = destination(to, mask)?;
+    let via = gateway.map(|word| {
+        let read = address(&word.text, Some(Family::of(prefix.addr)));
+        read.map_err(|why| host(word, why).expecting("expected the gateway's address"))
+    });
+    let via = via.transpose()?;
+    let spots = Spots {
+        object: Some(gateway.unwrap_or(to).at.clone()),
+        network: Some(to.at.clone()),
+        dev: dev.map(|dev| dev.at.clone()),
+        ..Spots::at(verb.at.clone())
+    };
+    let dev = dev.map(|dev| port_of(dev).to_owned());
+    if verb.text.starts_with('d') {
+        let command = Command::RemoveRoute { prefix, local: false, gateway: via, dev };
+        return Ok(Placed { command, spots });
+    }
+    let target = match (via, dev) {
+        (Some(gateway), dev) => RouteTarget::Via { gateway, dev },
+        (None, Some(dev)) => RouteTarget::Dev(dev),
+        (None, None) => return Err(words.needs("`gw GATEWAY` or `dev NAME`")),
+    };
+    Ok(Placed { command: Command::AddRoute { prefix, target, replace: false }, spots })
+}
+
+fn destination(to: &Word<'_>, mask: Option<&Word<'_>>) -> Result<Prefix, Fault> {
+    if to.text == "default" {
+        return Ok(Prefix::any(Family::V4));
+    }
+    let mut found = prefix(&to.text, None).map_err(|why| host(to, why))?;
+    if let Some(mask) = mask {
+        found.len = mask_bits(mask)?;
+    }
+    if found.network() != found {
+        let why = format!("`{}` has bits beyond its mask", to.text);
+        return Err(host(to, why).expecting(format!("expected `{}`", found.network())));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::load;
+
+    const PORTS: &str = "ip tuntap add eth0 mode tap\nip tuntap add eth1 mode tap\n";
+
+    fn same(old: &str, new: &str) {
+        let config = |text: &str| load("r", &format!("{PORTS}{text}\n"));
+        let old_tools = config(old).unwrap_or_else(|all| panic!("{}", all[0]));
+        assert_eq!(Ok(old_tools), config(new), "{old}");
+    }
+
+    #[test]
+    fn the_old_tools_mean_what_the_new_ones_say() {
+        same(
+            "ifconfig eth0 10.0.0.1 netmask 255.255.255.0 broadcast 10.0.0.255 up",
+            "ip addr add 10.0.0.1/24 dev eth0",
+        );
+        same("ifconfig eth0 10.1.0.1 up", "ip addr add 10.1.0.1/8 dev eth0");
+        same("ifconfig eth0 up", "");
+        same(
+            "ifconfig eth0 mtu 900 hw ether 02:00:00:00:00:01",
+            "ip link set eth0 mtu 900 address 02:00:00:00:00:01",
+        );
+        same(
+            "ifconfig eth0 10.0.0.1 netmask 255.255.255.0\nifconfig eth0:1 10.0.0.9 netmask \
+             255.255.255.255 up\nroute add default gw 10.0.0.254\n\
+             route add -net 10.5.0.0 netmask 255.255.0.0 gw 10.0.0.253 eth0:1\n\
+             route add -host 10.6.0.1 dev eth1\nroute add -net 10.7.0.0/16 eth1",
+            "ip addr add 10.0.0.1/24 dev eth0\nip addr add 10.0.0.9/32 dev eth0\n\
+             ip route add default via 10.0.0.254\nip route add 10.5.0.0/16 via 10.0.0.253 dev eth0\n\
+             ip route add 10.6.0.1 dev eth1\nip route add 10.7.0.0/16 dev eth1",
+        );
+        same(
+            "ip addr add 10.0.0.1/24 dev eth0\nip addr add 10.0.0.2/24 dev eth0\n\
+             ip addr del 10.0.0.2 dev eth0:0\nroute add default gw 10.0.0.254\n\
+             route del default gw 10.0.0.254\nip route add 10.6.0.0/16 dev eth1\n\
+             ip route del 10.6.0.0/16",
+            "ip addr add 10.0.0.1/24 dev eth0",
+        );
+        same("echo 0 >/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward = 0");
+        same("$ sudo echo \"0\" > /proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward = 0");
+    }
+}
