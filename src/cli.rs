@@ -8,7 +8,10 @@
 //! out on purpose: a configuration outside the rules file.
 
 mod check;
+mod client;
+mod ipvsadm;
 mod lint;
+mod names;
 mod realserver;
 
 use std::ffi::OsString;
@@ -16,10 +19,15 @@ use std::fs;
 use std::io::{self, Read, Write};
 
 use argh::{EarlyExit, FromArgs};
+use ipvsadm::Role;
 use log::{warn, LevelFilter};
 
+use crate::config::tool::What;
 use crate::config::{complaint, rules, Config};
+use crate::control::wire::Request;
+use crate::control::{json, proc};
 use crate::engine::Engine;
+use crate::io::socket::Wanted;
 use crate::io::tap::Wish as Engines;
 use crate::io::{self as system, Fault};
 
@@ -68,6 +76,8 @@ enum Wish {
     Run(Run),
     Check(Check),
     Realserver(Realserver),
+    Ipvsadm(Ipvsadm),
+    Proc(Proc),
 }
 
 /// Run the director in the foreground. Prints "ready" on standard output as soon as every port is
@@ -92,6 +102,10 @@ struct Run {
     /// read the rules again whenever the file changes; SIGHUP does so at any time
     #[argh(switch)]
     watch: bool,
+    /// the control socket, where ipvsadm asks; else $TAPVS_SOCKET, $RUNTIME_DIRECTORY/tapvs.sock,
+    /// or /run/tapvs.sock
+    #[argh(option, arg_name = "path")]
+    socket: Option<String>,
     /// how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)
     #[argh(option, arg_name = "how", default = "Engines::Best", from_str_fn(engine_named))]
     engine: Engines,
@@ -184,6 +198,40 @@ struct Realserver {
     quiet: bool,
 }
 
+/// Be ipvsadm: `tapvs ipvsadm -Ln` is `ipvsadm -Ln`, asked of a running tapvs. A link of that name
+/// to this program does the same, and so do links named ipvsadm-save and ipvsadm-restore.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "ipvsadm", help_triggers())]
+struct Ipvsadm {
+    /// the arguments of ipvsadm
+    #[argh(positional, greedy)]
+    args: Vec<String>,
+}
+
+/// Print what the kernel's /proc/net/NAME would say of a running tapvs: ip_vs, ip_vs_conn,
+/// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "proc",
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} ip_vs",
+    error_code(0, "printed"),
+    error_code(1, "no tapvs answers"),
+    error_code(2, "the command line was not understood, or there is no such file")
+)]
+struct Proc {
+    /// the name of the file
+    #[argh(positional)]
+    name: String,
+    /// as JSON: ip_vs, ip_vs_conn and ip_vs_stats
+    #[argh(switch)]
+    json: bool,
+    /// the control socket of the tapvs to ask
+    #[argh(option, arg_name = "path")]
+    socket: Option<String>,
+}
+
 /// Why a wish was not done.
 enum Failure {
     Usage(String),
@@ -199,6 +247,9 @@ impl From<Fault> for Failure {
 
 /// Runs what `args` (the program's name first) ask for and returns the exit code.
 pub fn run(args: Vec<OsString>) -> u8 {
+    if let Some(code) = as_ipvsadm(&args) {
+        return code;
+    }
     match parse(args).and_then(|parsed| parsed.map_or(Ok(exit::FINE), obey)) {
         Ok(code) => code,
         Err(Failure::Usage(text)) => {
@@ -214,6 +265,20 @@ pub fn run(args: Vec<OsString>) -> u8 {
             exit::FAILED
         }
     }
+}
+
+/// Whether we were called to be ipvsadm, by name or by first word; its exit code.
+fn as_ipvsadm(args: &[OsString]) -> Option<u8> {
+    let text = |arg: &OsString| arg.to_string_lossy().into_owned();
+    let called = args.first().map(text)?;
+    let word = args.get(1).map(text);
+    let (program, role, skip) = match (Role::named(&called), word) {
+        (Some(role), _) => (called, role, 1),
+        (None, Some(word)) => (word.clone(), Role::named(&word)?, 2),
+        (None, None) => return None,
+    };
+    let args: Vec<String> = args.iter().skip(skip).map(text).collect();
+    Some(ipvsadm::run(role, &program, &args, &Wanted::new(None).path))
 }
 
 /// Reads the arguments; `None` if help was asked for, and given.
@@ -262,9 +327,9 @@ fn obey(args: Args) -> Result<u8, Failure> {
     }
     let (verbose, quiet) = (args.verbose, args.quiet);
     match args.wish {
-        None => {
-            Err(Failure::Usage("tapvs: run, check or realserver? `tapvs --help` tells.".to_owned()))
-        }
+        None => Err(Failure::Usage(
+            "tapvs: run, check, realserver, ipvsadm or proc? `tapvs --help` tells.".to_owned(),
+        )),
         Some(Wish::Run(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
             run_director(&wish).map(|()| exit::FINE)
@@ -277,6 +342,12 @@ fn obey(args: Args) -> Result<u8, Failure> {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
             serve_realserver(&wish).map(|()| exit::FINE)
         }
+        // Help lists it; its words went to it before any were looked at here.
+        Some(Wish::Ipvsadm(wish)) => {
+            let words = wish.args.join(" ");
+            Err(Failure::Usage(format!("tapvs: `tapvs ipvsadm {words}` takes no option in front")))
+        }
+        Some(Wish::Proc(wish)) => print_proc(&wish).map(|()| exit::FINE),
     }
 }
 
@@ -302,8 +373,7 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
 fn run_director(wish: &Run) -> Result<(), Failure> {
     let mut config = load(&wish.rules)?;
     if config.ports.is_empty() {
-        let why = "no port; `ip tuntap add dev NAME mode tap` makes one";
-        return Err(refused(&wish.rules, &why));
+        warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", wish.rules);
     }
     system::complete(&mut config);
     let seed = match wish.seed {
@@ -311,7 +381,8 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
         None => system::random_seed()?,
     };
     let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
-    Ok(system::reactor::run(&config, engine, &RulesFile(wish), wish.engine)?)
+    let socket = Wanted::new(wish.socket.as_deref());
+    Ok(system::reactor::run(&config, engine, &RulesFile(wish), wish.engine, &socket)?)
 }
 
 /// The rules file of a run, to be read again.
@@ -340,6 +411,37 @@ impl system::reactor::Rules for RulesFile<'_> {
         }
         Some(hasher.finish())
     }
+}
+
+fn print_proc(wish: &Proc) -> Result<(), Failure> {
+    use proc::File;
+    let names: Vec<_> = File::ALL.iter().map(|file| file.name()).collect();
+    let usage = |why: &str| Failure::Usage(format!("tapvs proc: {why}"));
+    let file = File::named(&wish.name)
+        .ok_or_else(|| usage(&format!("no file `{}`; there are {}", wish.name, names.join(" "))))?;
+    let request = match file {
+        File::Services => Request::Services(None),
+        File::Connections | File::Origins => Request::Connections,
+        File::Stats | File::Percpu => Request::Total,
+        File::Apps => Request::Settings,
+    };
+    let path = Wanted::new(wish.socket.as_deref()).path;
+    let asked = client::Link::open(&path).and_then(|mut link| link.picture(&request));
+    let failed = |why: String| Failure::Fault(Fault::new("tapvs proc", io::Error::other(why)));
+    let picture = asked.map_err(|trouble| failed(trouble.to_string()))?.map_err(failed)?;
+    let text = match (wish.json, file) {
+        (false, _) => file.text(&picture),
+        (true, File::Services) => json::listing(&picture, What::All),
+        (true, File::Connections) => json::listing(&picture, What::Connections { engine: false }),
+        (true, File::Stats) => json::total(&picture.total),
+        (true, File::Origins | File::Percpu | File::Apps) => {
+            return Err(usage(&format!("`{}` has no form in JSON", wish.name)));
+        }
+    };
+    let mut out = io::stdout().lock();
+    // A reader that has seen enough is no failure of ours.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
 }
 
 fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {

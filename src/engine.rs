@@ -142,7 +142,9 @@ impl Engine {
             | Command::RemoveRoute { .. }
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
-            | Command::AddMarkRule { .. } => Ok(()),
+            | Command::AddMarkRule { .. }
+            | Command::StartDaemon(_)
+            | Command::StopDaemon(_) => Ok(()),
         };
         done.expect("the ground state has agreed, and it and the director agree");
         match command {
@@ -151,6 +153,14 @@ impl Engine {
             Command::Clear => cleared.iter().for_each(|key| self.leave_virtual(key)),
             _ => {}
         }
+    }
+
+    /// `-Z`: the counters of one service and its servers, or all of them, begin anew.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchService`].
+    pub fn zero(&mut self, key: Option<&ServiceKey>) -> Result<(), Refusal> {
+        self.fast.director.zero(key)
     }
 
     /// A service's address is ours from now on, and its networks are told.
@@ -303,10 +313,11 @@ impl Engine {
         self.to_announce = self.fast.router.addresses();
     }
 
-    /// Does what is due: neighbour timers, expiry of connections.
+    /// Does what is due: neighbour timers, samples of counters, expiry of connections.
     pub fn poll(&mut self, now: Instant) {
         self.slow.poll(now, &mut self.fast.router);
         self.send_errors(now);
+        self.fast.director.sample(now);
         self.expiring = self.fast.director.expire(now, EXPIRE_BUDGET);
     }
 

@@ -1,6 +1,6 @@
 //! The built binary: usage, exit codes, and where its words go. Nothing here needs rights.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -135,10 +135,27 @@ fn lines_for_a_real_server_are_passed_over_with_a_warning() {
 }
 
 #[test]
-fn rules_without_a_port_cannot_be_run() {
-    let (code, _, err) = outcome(&["run", "-r", "-"], "\n");
-    assert_eq!(code, 3);
+fn rules_without_a_port_run_with_a_warning_until_a_signal_ends_them() {
+    let socket = scratch("no-port.sock");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))
+        .args(["run", "-r", "/dev/null", "--socket"])
+        .arg(&socket)
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary is there");
+    let mut ready = [0; 6];
+    child.stdout.as_mut().expect("it is piped").read_exact(&mut ready).expect("it speaks");
+    assert_eq!(&ready, b"ready\n");
+    assert!(socket.exists());
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().expect("kill is there").success());
+    let output = child.wait_with_output().expect("it ends");
+    let err = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{err}");
     assert!(err.contains("no port"), "{err}");
+    assert!(!socket.exists(), "it takes its socket along");
 }
 
 #[test]

@@ -14,10 +14,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("director", &["world", "packet", "conn", "sched", "config"]),
     ("fast", &["world", "packet", "net", "conn", "director"]),
     ("slow", &["world", "packet", "net"]),
-    ("control", &["world", "packet", "config", "conn", "director"]),
+    ("control", &["world", "packet", "sched", "config", "conn", "director"]),
     ("engine", &["world", "packet", "net", "config", "director", "fast", "slow", "control"]),
-    ("io", &["world", "packet", "net", "config", "slow", "engine"]),
-    ("cli", &["world", "packet", "net", "config", "engine", "io"]),
+    ("io", &["world", "packet", "net", "config", "slow", "control", "engine"]),
+    ("cli", &["world", "packet", "net", "config", "control", "engine", "io"]),
 ];
 
 /// Lines of a file without its tests.

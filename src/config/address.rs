@@ -28,11 +28,38 @@ const PORT_NAMES: &[(&str, u8, u16)] = &[
     ("sip", proto::UDP, 5060),
 ];
 
+/// Who knows the names of hosts and ports.
+pub trait Names {
+    /// The IPv4 address of a host.
+    fn host(&self, name: &str) -> Option<Ipv4Addr>;
+
+    /// The port of a service of that protocol.
+    fn port(&self, name: &str, protocol: u8) -> Option<u16>;
+}
+
+/// What rules files know: a few names of ports, and no names of hosts.
+pub(super) struct Literal;
+
+impl Names for Literal {
+    fn host(&self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn port(&self, name: &str, protocol: u8) -> Option<u16> {
+        let found = PORT_NAMES.iter().find(|&&(known, p, _)| known == name && p == protocol);
+        found.map(|&(_, _, port)| port)
+    }
+}
+
 /// Reads `host[:port]`; the port's name is looked for under `protocol`.
 ///
 /// # Errors
 /// Why it is none, as half a sentence.
-pub(super) fn host_port(text: &str, protocol: Option<u8>) -> Result<(IpAddr, Option<u16>), String> {
+pub(super) fn host_port(
+    text: &str,
+    protocol: Option<u8>,
+    names: &dyn Names,
+) -> Result<(IpAddr, Option<u16>), String> {
     if text.starts_with('-') {
         return Err(format!("the option `{text}` stands where the address belongs"));
     }
@@ -47,7 +74,7 @@ pub(super) fn host_port(text: &str, protocol: Option<u8>) -> Result<(IpAddr, Opt
         let Some(port) = after.strip_prefix(':') else {
             return Err("brackets are for an address with a port".to_owned());
         };
-        return Ok((addr.into(), Some(port_number(port, protocol)?)));
+        return Ok((addr.into(), Some(port_number(port, protocol, names)?)));
     }
     if let Ok(addr) = text.parse::<Ipv6Addr>() {
         return Ok((addr.into(), None));
@@ -56,8 +83,8 @@ pub(super) fn host_port(text: &str, protocol: Option<u8>) -> Result<(IpAddr, Opt
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
     };
-    let addr = inet_aton(host).ok_or_else(|| no_address(host))?;
-    let port = port.map(|port| port_number(port, protocol)).transpose()?;
+    let addr = inet_aton(host).or_else(|| resolve(host, names)).ok_or_else(|| no_address(host))?;
+    let port = port.map(|port| port_number(port, protocol, names)).transpose()?;
     Ok((addr.into(), port))
 }
 
@@ -136,11 +163,22 @@ pub(super) fn mac(text: &str) -> Option<Mac> {
     parts.next().is_none().then_some(Mac(octets))
 }
 
+/// Only what can be the name of a host is asked for.
+fn resolve(host: &str, names: &dyn Names) -> Option<Ipv4Addr> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let letters = host.bytes().any(|b| b.is_ascii_alphabetic());
+    (letters && host.bytes().all(plain)).then(|| names.host(host))?
+}
+
 /// A port by number, or by name under `protocol`.
 ///
 /// # Errors
 /// Why it is none, as half a sentence.
-pub(super) fn port_number(text: &str, protocol: Option<u8>) -> Result<u16, String> {
+pub(super) fn port_number(
+    text: &str,
+    protocol: Option<u8>,
+    names: &dyn Names,
+) -> Result<u16, String> {
     if let Some(port) = number(text, 0..=65535).and_then(|port| u16::try_from(port).ok()) {
         return Ok(port);
     }
@@ -150,8 +188,8 @@ pub(super) fn port_number(text: &str, protocol: Option<u8>) -> Result<u16, Strin
     let Some(protocol) = protocol else {
         return Err(format!("the port's name `{text}` must follow the service"));
     };
-    let found = PORT_NAMES.iter().find(|&&(name, p, _)| name == text && p == protocol);
-    found.map(|&(_, _, port)| port).ok_or_else(|| format!("the port's name `{text}` is not known"))
+    let found = names.port(text, protocol);
+    found.ok_or_else(|| format!("the port's name `{text}` is not known"))
 }
 
 fn no_address(host: &str) -> String {
@@ -205,17 +243,17 @@ mod tests {
     fn an_address_with_its_port_is_taken_as_ipvsadm_takes_it() {
         let tcp = Some(proto::TCP);
         let v6: Ipv6Addr = "fd00::1".parse().unwrap();
-        assert_eq!(host_port("[fd00::1]:80", tcp), Ok((v6.into(), Some(80))));
-        assert_eq!(host_port("fd00::1", tcp), Ok((v6.into(), None)));
+        assert_eq!(host_port("[fd00::1]:80", tcp, &Literal), Ok((v6.into(), Some(80))));
+        assert_eq!(host_port("fd00::1", tcp, &Literal), Ok((v6.into(), None)));
         let odd: Ipv6Addr = "::1:71".parse().unwrap();
-        assert_eq!(host_port("::1:71", tcp), Ok((odd.into(), None)));
-        assert_eq!(host_port("10.1.1.1:http", tcp).unwrap().1, Some(80));
+        assert_eq!(host_port("::1:71", tcp, &Literal), Ok((odd.into(), None)));
+        assert_eq!(host_port("10.1.1.1:http", tcp, &Literal).unwrap().1, Some(80));
         for bad in ["99", "[fd00::1]", "10.1.1.1:", ":80", "10.1.1.1:65536", "x:80", "10.1.1.1/24"]
         {
-            assert!(host_port(bad, tcp).is_err(), "{bad}");
+            assert!(host_port(bad, tcp, &Literal).is_err(), "{bad}");
         }
-        assert!(host_port("10.1.1.1:http", None).is_err());
-        assert!(host_port("10.1.1.1:http", Some(proto::UDP)).is_err());
+        assert!(host_port("10.1.1.1:http", None, &Literal).is_err());
+        assert!(host_port("10.1.1.1:http", Some(proto::UDP), &Literal).is_err());
     }
 
     #[test]

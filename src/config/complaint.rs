@@ -133,6 +133,31 @@ pub enum Mistake {
     SchedFlagIncompatible(String),
     /// `--set` without its three values.
     SetValues,
+    /// Options of `-L` that go with no other listing.
+    ListConflict,
+    /// Two options of which a command takes one only.
+    Exclusive {
+        /// The later column of the table.
+        option: &'static str,
+        /// The earlier one.
+        with: &'static str,
+        /// The command.
+        command: &'static str,
+    },
+    /// `--start-daemon`: neither master nor backup.
+    StartDaemon(String),
+    /// `--stop-daemon`: neither master nor backup.
+    StopDaemon(String),
+    /// `--syncid`: the value.
+    Syncid(String),
+    /// `--mcast-group`: the value.
+    McastGroup(String),
+    /// `--mcast-port`: the value.
+    McastPort(String),
+    /// `--mcast-ttl`: the value.
+    McastTtl(String),
+    /// `--sync-maxlen`: the value.
+    SyncMaxlen(String),
     /// `-s`: no such scheduler.
     Scheduler(String),
     /// `--pe`: no such persistence engine.
@@ -272,26 +297,27 @@ impl Mistake {
             Self::TunnelConflict { option, with, kind } => {
                 write!(f, "`--{option}` and `--{with}` exclude each other in tunnel type `{kind}`")
             }
-            // These have been said above; a new mistake must be said in one of the two places.
-            Self::OpenQuote(_)
-            | Self::BlankAfterBackslash
-            | Self::Dash { .. }
-            | Self::OddBlank(_)
-            | Self::UnknownCommand(_)
-            | Self::MarkRule(_)
-            | Self::NotARule(_)
-            | Self::NoCommand
-            | Self::UnknownOption(_)
-            | Self::MissingArgument(_)
-            | Self::UnwantedArgument(_)
-            | Self::SecondCommand(_)
-            | Self::UnexpectedArgument(_)
-            | Self::Repeated(_)
-            | Self::Needed { .. }
-            | Self::Illegal { .. }
-            | Self::Refused(_)
-            | Self::Host(_)
-            | Self::NotBuilt { .. } => Ok(()),
+            other => other.write_daemon(f),
+        }
+    }
+
+    /// The third part of `Display`: listings and daemons.
+    fn write_daemon(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ListConflict => f.write_str("these options of a listing exclude each other"),
+            Self::Exclusive { option, with, command } => {
+                write!(f, "`{command}` takes either `{option}` or `{with}`")
+            }
+            Self::StartDaemon(v) | Self::StopDaemon(v) => {
+                write!(f, "unknown daemon `{v}`: it is `master` or `backup`")
+            }
+            Self::Syncid(v) => write!(f, "illegal syncid `{v}`"),
+            Self::McastGroup(v) => write!(f, "`{v}` is no multicast group"),
+            Self::McastPort(v) => write!(f, "illegal multicast port `{v}`"),
+            Self::McastTtl(v) => write!(f, "illegal multicast TTL `{v}`"),
+            Self::SyncMaxlen(v) => write!(f, "illegal length of a message `{v}`"),
+            // All others have been said above; a new mistake must be said somewhere.
+            _ => Ok(()),
         }
     }
 
@@ -302,6 +328,9 @@ impl Mistake {
             Self::NoCommand => return Some((String::new(), 255)),
             Self::UnknownOption(word) => return Some((format!("{word}: unknown option"), 255)),
             Self::MissingArgument(word) => return Some((format!("{word}: missing argument"), 255)),
+            Self::UnwantedArgument(word) => {
+                return Some((format!("{word}: option does not take an argument"), 255))
+            }
             Self::Scheduler(_) | Self::Engine(_) => {
                 return Some(("Scheduler or persistence engine not found".to_owned(), 255))
             }
@@ -355,6 +384,26 @@ impl Mistake {
             Self::TunnelConflict { option, with, kind } => format!(
                 "The option '{option}' conflicts with the '{with}' option in the '{kind}' tunnel type"
             ),
+            other => return other.ipvsadm_daemon(),
+        })
+    }
+
+    /// ipvsadm's texts about listings and daemons.
+    fn ipvsadm_daemon(&self) -> Option<String> {
+        Some(match self {
+            Self::ListConflict => "options conflicts in the list command".to_owned(),
+            Self::Exclusive { option, with, command } => format!(
+                "The option '{option}' conflicts with the '{with}' option in the '{command}' command"
+            ),
+            Self::StartDaemon(_) => "illegal start-daemon parameter specified".to_owned(),
+            // Its own spelling.
+            Self::StopDaemon(_) => "illegal start_daemon specified".to_owned(),
+            Self::Syncid(_) => "illegal syncid specified".to_owned(),
+            Self::McastGroup(v) if v.contains(':') => format!("invalid IPv6 mcast-group `{v}'"),
+            Self::McastGroup(v) => format!("invalid IPv4 mcast-group `{v}'"),
+            Self::McastPort(_) => "illegal mcast-port specified".to_owned(),
+            Self::McastTtl(_) => "illegal mcast-ttl specified".to_owned(),
+            Self::SyncMaxlen(_) => "illegal sync-maxlen specified".to_owned(),
             _ => return None,
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::knob::{Knob, KNOBS};
-use super::{Command, Config, DestSpec, ServiceKey, Timeouts};
+use super::{Command, Config, DestSpec, ServiceKey, SyncDaemon, Timeouts};
 
 impl Config {
     /// The commands about services, sysctls and timeouts that make this state `new`. Servers that
@@ -38,6 +38,14 @@ impl Config {
                 }
             }
         }
+        let same = |daemon: &&SyncDaemon| new.sync.get(&daemon.role) == Some(daemon);
+        let stopped = self.sync.values().filter(|daemon| !same(daemon));
+        let stopped = stopped.map(|daemon| Command::StopDaemon(daemon.role));
+        // What stops may stand in the way of a server, and a server that goes in that of a start.
+        commands.splice(0..0, stopped);
+        let kept = |daemon: &&SyncDaemon| self.sync.get(&daemon.role) == Some(daemon);
+        let started = new.sync.values().filter(|daemon| !kept(daemon));
+        commands.extend(started.cloned().map(Command::StartDaemon));
         commands
     }
 

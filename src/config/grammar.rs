@@ -205,6 +205,41 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
     }
 }
 
+/// What popt makes of words, up to the first that it cannot read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan<'a> {
+    /// Options in their order.
+    pub given: Vec<Given<'a>>,
+    /// Words that belong to no option.
+    pub rest: Vec<Word<'a>>,
+    /// Why it ended before its time: an unknown option, a missing or an unwanted value.
+    pub fault: Option<Fault>,
+}
+
+/// Reads options as popt does.
+pub fn scan<'a>(words: &[Word<'a>]) -> Scan<'a> {
+    let mut scan = Scan { given: Vec::new(), rest: Vec::new(), fault: None };
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        let read = if word.text == "--" {
+            scan.rest.extend(words.by_ref().cloned());
+            Ok(())
+        } else if word.text.starts_with("--") {
+            long_option(word, &mut words).map(|given| scan.given.push(given))
+        } else if word.text.len() > 1 && word.text.starts_with('-') {
+            short_options(word, &mut words, &mut scan.given)
+        } else {
+            scan.rest.push(word.clone());
+            Ok(())
+        };
+        if let Err(fault) = read {
+            scan.fault = Some(fault);
+            break;
+        }
+    }
+    scan
+}
+
 const PROGRAMS: &[&str] =
     &["ipvsadm", "ip", "sysctl", "iptables", "ip6tables", "ifconfig", "route", "echo"];
 
@@ -231,19 +266,9 @@ fn tables<'a>(family: Family, program: &Word<'a>, words: &[Word<'a>]) -> Line<'a
 /// # Errors
 /// Unknown options, missing and unwanted values, no command in front, a second command.
 pub fn invocation<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<Invocation<'a>, Fault> {
-    let mut given = Vec::new();
-    let mut rest = Vec::new();
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
-        if word.text == "--" {
-            rest.extend(words.by_ref().cloned());
-        } else if word.text.starts_with("--") {
-            given.push(long_option(word, &mut words)?);
-        } else if word.text.len() > 1 && word.text.starts_with('-') {
-            short_options(word, &mut words, &mut given)?;
-        } else {
-            rest.push(word.clone());
-        }
+    let Scan { given, rest, fault } = scan(words);
+    if let Some(fault) = fault {
+        return Err(fault);
     }
     let mut given = given.into_iter();
     let no_command = |at: &Span| {

@@ -64,6 +64,8 @@ impl Config {
             Command::AddDest(key, dest) => self.put_dest(key, dest, false),
             Command::EditDest(key, dest) => self.put_dest(key, dest, true),
             Command::DeleteDest(key, dest) => self.delete_dest(key, *dest),
+            Command::StartDaemon(daemon) => self.start_daemon(daemon),
+            Command::StopDaemon(role) => self.stop_daemon(*role),
             Command::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
                 let timeouts = &mut self.timeouts_s;
                 for (place, value) in [
@@ -341,7 +343,8 @@ impl Config {
     /// `-a`, and `-e` if the server must exist; the checks in the kernel's order.
     fn put_dest(&mut self, key: &ServiceKey, dest: &DestSpec, edit: bool) -> Result<(), Refusal> {
         self.dests_mut(key)?;
-        if Family::of(dest.dest.addr) != key.family() && dest.method != Method::Tunnel {
+        let mixed = Family::of(dest.dest.addr) != key.family();
+        if mixed && (dest.method != Method::Tunnel || !self.sync.is_empty()) {
             return Err(Refusal::NotUnicast);
         }
         if dest.lower > dest.upper {

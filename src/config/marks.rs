@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 
 use crate::packet::{proto, Family};
 
-use super::address::{address, inet_aton, number, port_number, prefix};
+use super::address::{address, inet_aton, number, port_number, prefix, Literal};
 use super::command::{Placed, Spots};
 use super::complaint::{advice, Fault, Mistake};
 use super::grammar::{TablesLine, Word};
@@ -503,10 +503,10 @@ fn protocol_name(number: u8) -> String {
 fn port_range(text: &str, protocol: u8) -> Result<RangeInclusive<u16>, String> {
     let port = |text: &str, default| match text {
         "" => Ok(default),
-        text => port_number(text, Some(protocol)),
+        text => port_number(text, Some(protocol), &Literal),
     };
     let Some((from, to)) = text.split_once(':') else {
-        let port = port_number(text, Some(protocol))?;
+        let port = port_number(text, Some(protocol), &Literal)?;
         return Ok(port..=port);
     };
     let (from, to) = (port(from, 0)?, port(to, u16::MAX)?);

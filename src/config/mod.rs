@@ -19,6 +19,9 @@ mod nettools;
 pub mod options;
 mod print;
 pub mod rules;
+mod sync;
+mod table;
+pub mod tool;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +30,9 @@ use std::net::IpAddr;
 use crate::packet::{Endpoint, Family, Mac};
 use crate::sched::Scheduler;
 use crate::world::Knobs;
+
+pub use address::Names;
+pub use sync::{SyncDaemon, SyncRole};
 
 /// What a virtual service is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -340,6 +346,10 @@ pub enum Command {
         /// UDP.
         udp_s: u32,
     },
+    /// `--start-daemon`.
+    StartDaemon(SyncDaemon),
+    /// `--stop-daemon`.
+    StopDaemon(SyncRole),
 }
 
 /// Why a command cannot be done: the kernel's meaning in the words of ipvsadm, and those of our own
@@ -360,6 +370,14 @@ pub enum Refusal {
     OutOfRange,
     /// An address that cannot be a real server's.
     NotUnicast,
+    /// `-s`, `--pe`: nobody knows the name.
+    UnknownScheduler,
+    /// `--start-daemon` of one that runs.
+    DaemonRuns,
+    /// `--stop-daemon` of one that does not.
+    NoDaemon,
+    /// An interface that is no port of ours.
+    NoDevice,
     /// A host command that cannot be done: why, as one sentence.
     Host(String),
 }
@@ -376,6 +394,10 @@ impl fmt::Display for Refusal {
             Self::NotUnicast => {
                 "Invalid operation.  Possibly wrong module version, address not unicast, ..."
             }
+            Self::UnknownScheduler => "Scheduler or persistence engine not found",
+            Self::DaemonRuns => "Daemon has already run",
+            Self::NoDaemon => "No daemon is running",
+            Self::NoDevice => "No such device",
             Self::Host(why) => why,
         })
     }
@@ -411,6 +433,8 @@ pub struct Config {
     pub timeouts_s: Timeouts,
     /// Services by key, each with its servers in the order added.
     pub services: BTreeMap<ServiceKey, (ServiceSpec, Vec<DestSpec>)>,
+    /// Synchronisation daemons.
+    pub sync: BTreeMap<SyncRole, SyncDaemon>,
 }
 
 /// The three timeouts that `--set` changes, in seconds.

@@ -1,4 +1,5 @@
-//! How the options of ipvsadm 1.31 are spelled: its names, letters and values, all of them.
+//! How the options of ipvsadm 1.31 are spelled: its names, letters and values, all of them; and
+//! `--json`, which is ours.
 //!
 //! Left out on purpose: what they mean, and which goes with which command.
 
@@ -112,6 +113,7 @@ spellings! {
     option McastPort "mcast-port" None, Value, "mcast-port";
     option McastTtl "mcast-ttl" None, Value, "mcast-ttl";
     option SyncMaxlen "sync-maxlen" None, Value, "sync-maxlen";
+    option Json "json" None, Nothing, "json";
 }
 
 const fn is_command(kind: &str) -> bool {

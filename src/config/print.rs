@@ -11,14 +11,17 @@ use crate::world::Knobs;
 
 use super::knob::KNOBS;
 use super::{
-    Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
-    Timeouts, TunnelChecksum, TunnelType,
+    Command, Config, DestSpec, LinkSettings, Method, PortConfig, PortKind, Prefix, RouteTarget,
+    ServiceKey, ServiceSpec, Timeouts, TunnelChecksum, TunnelType,
 };
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ports.iter().try_for_each(|port| write_port(f, port))?;
-        self.routes.iter().try_for_each(|(prefix, target)| write_route(f, *prefix, target))?;
+        for (prefix, target) in &self.routes {
+            write_route(f, "add", *prefix, target)?;
+            writeln!(f)?;
+        }
         for (addr, mac, dev) in &self.neighbours {
             writeln!(f, "ip neigh add {addr} lladdr {mac} dev {}", Quoted(dev))?;
         }
@@ -41,7 +44,72 @@ impl fmt::Display for Config {
                 writeln!(f, "-a {} {dest}", spec.key)?;
             }
         }
-        Ok(())
+        self.sync.values().try_for_each(|daemon| writeln!(f, "{daemon}"))
+    }
+}
+
+impl fmt::Display for Command {
+    /// The line that says it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddPort { name, kind } => {
+                write!(f, "ip tuntap add dev {} mode {}", Quoted(name), mode(*kind))
+            }
+            Self::SetLink { name, settings } => write_link(f, name, settings),
+            Self::AddAddress { prefix, dev, replace } => {
+                let (ip, verb) = (family_option(*prefix), verb(*replace));
+                write!(f, "ip{ip} addr {verb} {prefix} dev {}", Quoted(dev))
+            }
+            Self::SetAddress { prefix, dev } => {
+                write!(f, "ifconfig {} {prefix}", Quoted(dev))
+            }
+            Self::RemoveAddress { addr, len, dev } => {
+                let ip = if addr.is_ipv6() { " -6" } else { "" };
+                match len {
+                    Some(len) => write!(f, "ip{ip} addr del {addr}/{len} dev {}", Quoted(dev)),
+                    None => write!(f, "ip{ip} addr del {addr} dev {}", Quoted(dev)),
+                }
+            }
+            Self::RemoveRoute { prefix, local, gateway, dev } => {
+                let kind = if *local { "local " } else { "" };
+                write!(f, "ip{} route del {kind}{prefix}", family_option(*prefix))?;
+                if let Some(gateway) = gateway {
+                    write!(f, " via {gateway}")?;
+                }
+                match dev {
+                    Some(dev) => write!(f, " dev {}", Quoted(dev)),
+                    None => Ok(()),
+                }
+            }
+            Self::AddRoute { prefix, target, replace } => {
+                write_route(f, verb(*replace), *prefix, target)
+            }
+            Self::AddNeighbour { addr, mac, dev, replace } => {
+                let verb = verb(*replace);
+                write!(f, "ip neigh {verb} {addr} lladdr {mac} dev {}", Quoted(dev))
+            }
+            Self::AddMarkRule { rule, place: None } => write!(f, "{rule}"),
+            Self::AddMarkRule { rule, place: Some(place) } => {
+                let insert = format!("-I PREROUTING {place}");
+                f.write_str(&rule.to_string().replacen("-A PREROUTING", &insert, 1))
+            }
+            Self::SetKnob { knob, value } => write!(f, "{} = {value}", knob.info().name),
+            Self::AddService(spec) => write!(f, "{spec}"),
+            Self::EditService(spec) => {
+                f.write_str("-E ")?;
+                spec.write(f)
+            }
+            Self::DeleteService(key) => write!(f, "-D {key}"),
+            Self::Clear => f.write_str("-C"),
+            Self::AddDest(key, dest) => write!(f, "-a {key} {dest}"),
+            Self::EditDest(key, dest) => write!(f, "-e {key} {dest}"),
+            Self::DeleteDest(key, dest) => write!(f, "-d {key} -r {dest}"),
+            Self::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
+                write!(f, "--set {tcp_s} {tcp_fin_s} {udp_s}")
+            }
+            Self::StartDaemon(daemon) => write!(f, "{daemon}"),
+            Self::StopDaemon(role) => write!(f, "--stop-daemon {}", role.name()),
+        }
     }
 }
 
@@ -61,8 +129,16 @@ impl fmt::Display for ServiceKey {
 impl fmt::Display for ServiceSpec {
     /// The `-A` line of `ipvsadm-save -n`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("-A ")?;
+        self.write(f)
+    }
+}
+
+impl ServiceSpec {
+    /// The line without its command.
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheduler = self.scheduler.map_or("none", |scheduler| scheduler.name());
-        write!(f, "-A {} -s {scheduler}", self.key)?;
+        write!(f, "{} -s {scheduler}", self.key)?;
         if let Some(seconds) = self.persistent_s {
             write!(f, " -p {seconds}")?;
         }
@@ -124,13 +200,37 @@ const fn checksum_option(checksum: TunnelChecksum) -> &'static str {
     }
 }
 
-fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
-    let name = Quoted(&port.name);
-    let mode = match port.kind {
+const fn verb(replace: bool) -> &'static str {
+    match replace {
+        true => "replace",
+        false => "add",
+    }
+}
+
+const fn mode(kind: PortKind) -> &'static str {
+    match kind {
         PortKind::Tap => "tap",
         PortKind::Tun => "tun",
-    };
-    writeln!(f, "ip tuntap add dev {name} mode {mode}")?;
+    }
+}
+
+fn write_link(f: &mut fmt::Formatter<'_>, name: &str, settings: &LinkSettings) -> fmt::Result {
+    write!(f, "ip link set dev {}", Quoted(name))?;
+    if let Some(mac) = settings.mac {
+        write!(f, " address {mac}")?;
+    }
+    if let Some(mtu) = settings.mtu {
+        write!(f, " mtu {mtu}")?;
+    }
+    match &settings.master {
+        Some(master) => write!(f, " master {}", Quoted(master)),
+        None => Ok(()),
+    }
+}
+
+fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
+    let name = Quoted(&port.name);
+    writeln!(f, "ip tuntap add dev {name} mode {}", mode(port.kind))?;
     let settings = &port.settings;
     if let Some(mac) = settings.mac {
         writeln!(f, "ip link set dev {name} address {mac}")?;
@@ -147,18 +247,23 @@ fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
     Ok(())
 }
 
-fn write_route(f: &mut fmt::Formatter<'_>, prefix: Prefix, target: &RouteTarget) -> fmt::Result {
+fn write_route(
+    f: &mut fmt::Formatter<'_>,
+    verb: &str,
+    prefix: Prefix,
+    target: &RouteTarget,
+) -> fmt::Result {
     let ip = family_option(prefix);
     match target {
         RouteTarget::Via { gateway, dev } => {
-            write!(f, "ip{ip} route add {prefix} via {gateway}")?;
+            write!(f, "ip{ip} route {verb} {prefix} via {gateway}")?;
             match dev {
-                Some(dev) => writeln!(f, " dev {}", Quoted(dev)),
-                None => writeln!(f),
+                Some(dev) => write!(f, " dev {}", Quoted(dev)),
+                None => Ok(()),
             }
         }
-        RouteTarget::Dev(dev) => writeln!(f, "ip{ip} route add {prefix} dev {}", Quoted(dev)),
-        RouteTarget::Local => writeln!(f, "ip{ip} route add local {prefix} dev lo"),
+        RouteTarget::Dev(dev) => write!(f, "ip{ip} route {verb} {prefix} dev {}", Quoted(dev)),
+        RouteTarget::Local => write!(f, "ip{ip} route {verb} local {prefix} dev lo"),
     }
 }
 

@@ -247,7 +247,11 @@ fn missed(mistake: &Mistake) -> Option<Made> {
         Refusal::ServiceExists
         | Refusal::DestExists
         | Refusal::OutOfRange
-        | Refusal::NotUnicast => None,
+        | Refusal::NotUnicast
+        | Refusal::UnknownScheduler
+        | Refusal::DaemonRuns
+        | Refusal::NoDaemon
+        | Refusal::NoDevice => None,
     }
 }
 
@@ -286,6 +290,8 @@ fn refused(config: &Config, placed: &Placed, refusal: Refusal) -> Fault {
             spots.server.clone().or_else(|| spots.service.clone()),
             Some("expected the address of a single host, not multicast, broadcast or link-local"),
         ),
+        Refusal::NoDevice => (spots.object.clone(), Some(NO_PORT)),
+        Refusal::UnknownScheduler | Refusal::DaemonRuns | Refusal::NoDaemon => (None, None),
         Refusal::Host(why) if why.starts_with("a route to") => (spots.network.clone(), None),
         Refusal::Host(_) => host_spot(config, placed),
     };
@@ -331,7 +337,9 @@ fn named_port(command: &Command) -> Option<&str> {
         | Command::AddDest(..)
         | Command::EditDest(..)
         | Command::DeleteDest(..)
-        | Command::SetTimeouts { .. } => None,
+        | Command::SetTimeouts { .. }
+        | Command::StopDaemon(_) => None,
+        Command::StartDaemon(daemon) => Some(&daemon.interface),
     }
 }
 

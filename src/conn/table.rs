@@ -245,6 +245,13 @@ impl Table {
         self.arena.chunks.iter().flatten().filter(|conn| conn.flags.0 & FREE == 0)
     }
 
+    /// The entries at `place`, for looking at all of them a few at a time: places count from 0, and
+    /// beyond the last there is `None`. What comes or goes in between is seen or not.
+    pub fn entries(&self, place: usize) -> Option<impl Iterator<Item = &Conn>> {
+        let chunk = self.arena.chunks.get(place)?;
+        Some(chunk.iter().filter(|conn| conn.flags.0 & FREE == 0))
+    }
+
     /// The places of the entries for which `wanted` says so.
     pub fn ids_of<'a>(
         &'a self,

@@ -90,6 +90,7 @@ pub struct Director {
     path_mtus: PathMtus,
     defence: Defence,
     trash_due: Instant,
+    sampling: stats::Sampling,
     collect_due: Instant,
 }
 
@@ -105,6 +106,7 @@ impl Director {
             path_mtus: PathMtus::new(&mut rng),
             defence: Defence::new(rng.fork(1)),
             trash_due: Instant::ZERO,
+            sampling: stats::Sampling::new(),
             collect_due: Instant::ZERO.after(COLLECT_EVERY),
         }
     }
@@ -403,11 +405,12 @@ impl Director {
         }
     }
 
-    /// When [`expire`](Self::expire) may have something to do.
+    /// When [`expire`](Self::expire) or [`sample`](Self::sample) may have something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let trash = self.services.has_trash().then_some(self.trash_due);
         let collect = self.services.collects().then_some(self.collect_due);
-        let due = [self.table.deadline(), trash, collect, self.defence_due()];
+        let due =
+            [self.table.deadline(), trash, collect, self.defence_due(), self.sample_deadline()];
         due.into_iter().flatten().min()
     }
 

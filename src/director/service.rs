@@ -5,6 +5,7 @@
 //! order of lookup is mark, exact address, FTP data, any port.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::slots::Slots;
@@ -164,6 +165,27 @@ impl Services {
     /// Every service.
     pub fn iter(&self) -> impl Iterator<Item = &Service> {
         self.services.iter()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// How many places there are to ask [`stats_at`](Self::stats_at) about.
+    pub(super) fn places(&self) -> usize {
+        self.services.len() + self.dests.len()
+    }
+
+    /// The counters at these places: services first, then destinations that are configured.
+    pub(super) fn stats_at(&mut self, places: Range<usize>) -> impl Iterator<Item = &mut Stats> {
+        let (services, dests) = (self.services.len(), self.dests.len());
+        let of_services = places.start.min(services)..places.end.min(services);
+        let start = places.start.saturating_sub(services).min(dests);
+        let of_dests = start..places.end.saturating_sub(services).clamp(start, dests);
+        let services = self.services.part_mut(of_services);
+        let dests = self.dests.part_mut(of_dests).filter(|dest| dest.available);
+        services.map(|service| &mut service.stats).chain(dests.map(|dest| &mut dest.stats))
     }
 
     /// The service at a place.

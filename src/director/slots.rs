@@ -1,5 +1,7 @@
 //! Things kept at places that stay the same until they are taken out.
 
+use std::ops::Range;
+
 /// Numbered places; empty ones are filled again first.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
@@ -30,6 +32,16 @@ impl<T> Slots<T> {
     /// Everything, by place.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.places.iter_mut().flatten()
+    }
+
+    /// How many places there are, empty ones included.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// What is at some places.
+    pub(super) fn part_mut(&mut self, part: Range<usize>) -> impl Iterator<Item = &mut T> {
+        self.places[part].iter_mut().flatten()
     }
 
     /// Puts `item` into a place of its own.

@@ -8,8 +8,10 @@
 //! no error about a single frame ends the program; it is counted.
 
 pub mod decap;
+mod desk;
 pub mod reactor;
 mod reload;
+pub mod socket;
 pub mod sys;
 pub mod tap;
 pub mod uring;

@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use super::desk::Host;
 use super::reload::reload;
+use super::socket::{Socket, Wanted};
 use super::sys::Control;
 use super::tap::{self, Port};
 use super::worker::Worker;
@@ -55,18 +57,21 @@ pub trait Rules {
 }
 
 /// Opens every port of `config`, which [`complete`](super::complete) has been through, and serves
-/// them with `engine` until a signal ends it. Whatever the outcome, everything is undone.
+/// them and the control `socket` with `engine` until a signal ends it. Whatever the outcome,
+/// everything is undone.
 ///
 /// # Errors
-/// A port could not be opened, or all of them are gone.
+/// A port or the socket could not be opened, or all ports are gone.
 pub fn run(
     config: &Config,
     engine: Engine,
     rules: &dyn Rules,
     engine_wish: tap::Wish,
+    socket: &Wanted,
 ) -> Result<(), Fault> {
     // Signals first: from here on one that comes while ports are being opened ends us in order.
     let mut watch = Watch::new()?;
+    let mut socket = Socket::make(socket, watch.registry())?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
     let control = Arc::new(control);
     let mut ports = Vec::new();
@@ -78,7 +83,8 @@ pub fn run(
         watch.add(index, name, port)?;
     }
     let mut worker = Worker::new(engine, ports);
-    let outcome = serve(&mut watch, &mut worker, &Reload { control, rules, engine_wish });
+    let reload = Reload { control, rules, engine_wish };
+    let outcome = serve(&mut watch, &mut worker, &reload, &mut socket);
     worker.log_frames();
     outcome
 }
@@ -92,14 +98,19 @@ struct Reload<'a> {
 
 impl Reload<'_> {
     /// Reads the rules again and changes over to them, or says why not and changes nothing.
-    fn run(&self, worker: &mut Worker<Port>, watch: &Watch, now: Instant) {
+    fn run(
+        &self,
+        worker: &mut Worker<Port>,
+        watch: &Watch,
+        now: Instant,
+    ) -> Result<Vec<String>, String> {
         let read = self.rules.read().map(|mut new| {
             super::complete(&mut new);
             new
         });
         let done =
             read.and_then(|new| reload(worker, &self.control, self.engine_wish, watch, now, new));
-        match done {
+        match &done {
             Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
             Ok(lines) => {
                 lines.iter().for_each(|line| info!("reload: {line}"));
@@ -110,35 +121,63 @@ impl Reload<'_> {
                 warn!("reload: nothing was changed");
             }
         }
+        done
+    }
+}
+
+/// What clients of the control socket may ask.
+struct Running<'a> {
+    worker: &'a mut Worker<Port>,
+    watch: &'a Watch,
+    reload: &'a Reload<'a>,
+    now: Instant,
+}
+
+impl Host for Running<'_> {
+    fn engine(&mut self) -> &mut Engine {
+        self.worker.engine()
+    }
+
+    fn reload(&mut self) -> Result<Vec<String>, String> {
+        self.reload.run(self.worker, self.watch, self.now)
     }
 }
 
 /// Turns until a signal says that it is enough.
-fn serve(watch: &mut Watch, worker: &mut Worker<Port>, reload: &Reload<'_>) -> Result<(), Fault> {
+fn serve(
+    watch: &mut Watch,
+    worker: &mut Worker<Port>,
+    reload: &Reload<'_>,
+    socket: &mut Option<Socket>,
+) -> Result<(), Fault> {
     let clock = Clock::start();
     let mut now = clock.now();
-    let mut announced = false;
+    let (mut announced, mut asked) = (false, false);
     let mut stamp = reload.rules.stamp();
     let mut look = now.after(WATCH_STEP);
     let mut memory_look = now;
     loop {
         let watched = stamp.map(|_| look);
-        let deadline = match announced {
-            true => [worker.deadline(), watched].into_iter().flatten().min(),
-            false => Some(now.after(SETTLE_STEP)),
-        };
-        let timeout = match deadline {
-            _ if worker.is_ready() => Some(Duration::ZERO),
+        let settle = (!announced).then(|| now.after(SETTLE_STEP));
+        let stalled = socket.as_ref().and_then(Socket::deadline);
+        let deadlines = [worker.deadline(), watched, stalled, settle];
+        let timeout = match deadlines.into_iter().flatten().min() {
+            _ if worker.is_ready() || asked => Some(Duration::ZERO),
             Some(due) => Some(due.since(now)),
             None => None,
         };
-        let wish = watch.wait(timeout, |index| worker.wake(index))?;
+        let wish = watch.wait(timeout, |token| {
+            if !socket.as_mut().is_some_and(|socket| socket.wake(token)) {
+                worker.wake(token);
+            }
+        })?;
         now = clock.now();
         if memory_look <= now && worker.engine().minds_memory() {
             memory_look = now.after(MEMORY_STEP);
             available_pages().into_iter().for_each(|pages| worker.engine().set_memory(pages));
         }
         worker.turn(now);
+        asked = answer(socket, watch, worker, reload, now);
         if wish.listing {
             worker.log_listing();
         }
@@ -149,7 +188,8 @@ fn serve(watch: &mut Watch, worker: &mut Worker<Port>, reload: &Reload<'_>) -> R
             changed = std::mem::replace(&mut stamp, present) != present;
         }
         if wish.reload || changed {
-            reload.run(worker, watch, now);
+            // What came of it has been logged.
+            let _ = reload.run(worker, watch, now);
         }
         if wish.end {
             return Ok(());
@@ -163,6 +203,24 @@ fn serve(watch: &mut Watch, worker: &mut Worker<Port>, reload: &Reload<'_>) -> R
             say_ready();
         }
     }
+}
+
+/// Answers clients of the control socket for a while; true if there is more to do at once.
+fn answer(
+    socket: &mut Option<Socket>,
+    watch: &Watch,
+    worker: &mut Worker<Port>,
+    reload: &Reload<'_>,
+    now: Instant,
+) -> bool {
+    let Some(socket) = socket else { return false };
+    let mut host = Running { worker, watch, reload, now };
+    let more = socket.turn(now, &mut host, watch.registry());
+    if socket.has_clients() {
+        // What was changed may have something to announce.
+        worker.drain();
+    }
+    more
 }
 
 /// Free and buffer memory in pages of 4 KiB, as far as the system tells.
@@ -240,6 +298,11 @@ impl Watch {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(fault)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(fault)?;
         Ok(Self { poll, events: Events::with_capacity(64), signals })
+    }
+
+    /// Where other things to wait for are told.
+    pub(super) fn registry(&self) -> &Registry {
+        self.poll.registry()
     }
 
     /// Watches one descriptor for something to read.

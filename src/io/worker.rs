@@ -164,7 +164,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Sends what the engine has to say by itself, and all that queues still hold back.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(mut packet) = self.engine.take() {
             send(&mut self.lanes, &mut self.engine, packet.link, &mut packet);
         }

@@ -249,6 +249,6 @@ const fn name(protocol: u8) -> &'static str {
 }
 
 fn numbers(stats: &Stats) -> String {
-    let Stats { conns, in_packets, out_packets, in_bytes, out_bytes } = stats;
+    let Stats { conns, in_packets, out_packets, in_bytes, out_bytes, .. } = stats;
     format!("{conns} {in_packets} {out_packets} {in_bytes} {out_bytes}")
 }

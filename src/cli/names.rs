@@ -1,0 +1,111 @@
+//! Names of hosts and ports, for those who do not say `-n`.
+//!
+//! Kept from ipvsadm: a host's name is asked of the system's resolver (IPv4 only), a port's of
+//! `/etc/services`. Left out on purpose: asking the DNS for the name of an address; `/etc/hosts`
+//! alone is asked, so that a listing never waits for a server that may be what is down.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use crate::config::Names;
+use crate::control::show::Reverse;
+use crate::packet::proto;
+
+/// The files' contents.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    ports: BTreeMap<(String, u8), u16>,
+    services: BTreeMap<(u16, u8), String>,
+    hosts: BTreeMap<IpAddr, String>,
+}
+
+impl Known {
+    /// Reads the files; what cannot be read names nothing.
+    pub(super) fn read() -> Self {
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        Self::of(&text("/etc/services"), &text("/etc/hosts"))
+    }
+
+    /// Understands the files' texts.
+    fn of(services: &str, hosts: &str) -> Self {
+        let mut known = Self::default();
+        for mut words in entries(services) {
+            let (Some(name), Some(place)) = (words.next(), words.next()) else { continue };
+            let Some((port, protocol)) = place.split_once('/') else { continue };
+            let (Ok(port), Some(protocol)) = (port.parse(), protocol_number(protocol)) else {
+                continue;
+            };
+            known.services.entry((port, protocol)).or_insert_with(|| name.to_owned());
+            for name in std::iter::once(name).chain(words) {
+                known.ports.entry((name.to_owned(), protocol)).or_insert(port);
+            }
+        }
+        for mut words in entries(hosts) {
+            let (Some(addr), Some(name)) = (words.next(), words.next()) else { continue };
+            let Ok(addr) = addr.parse() else { continue };
+            known.hosts.entry(addr).or_insert_with(|| name.to_owned());
+        }
+        known
+    }
+}
+
+impl Names for Known {
+    fn host(&self, name: &str) -> Option<Ipv4Addr> {
+        let mut found = (name, 0).to_socket_addrs().ok()?;
+        found.find_map(|at| match at {
+            SocketAddr::V4(at) => Some(*at.ip()),
+            SocketAddr::V6(_) => None,
+        })
+    }
+
+    fn port(&self, name: &str, protocol: u8) -> Option<u16> {
+        self.ports.get(&(name.to_owned(), protocol)).copied()
+    }
+}
+
+impl Reverse for Known {
+    fn host(&self, addr: IpAddr) -> Option<String> {
+        self.hosts.get(&addr).cloned()
+    }
+
+    fn port(&self, port: u16, protocol: u8) -> Option<String> {
+        self.services.get(&(port, protocol)).cloned()
+    }
+}
+
+/// The words of each line that is not empty, comments left out.
+fn entries(text: &str) -> impl Iterator<Item = std::str::SplitWhitespace<'_>> {
+    text.lines().map(|line| line.split('#').next().unwrap_or("").split_whitespace())
+}
+
+fn protocol_number(name: &str) -> Option<u8> {
+    match name {
+        "tcp" => Some(proto::TCP),
+        "udp" => Some(proto::UDP),
+        "sctp" => Some(proto::SCTP),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_hosts_are_named_as_the_files_say() {
+        let known = Known::of(
+            "http\t80/tcp  www # WorldWideWeb\nhttp 8080/tcp\ndomain 53/udp\nodd\nbad x/tcp\n",
+            "127.0.0.1 localhost\n10.0.0.1 web.example.org web # ours\nfd00::1 six\nx y\n",
+        );
+        assert_eq!(Names::port(&known, "www", proto::TCP), Some(80));
+        assert_eq!(Names::port(&known, "http", proto::TCP), Some(80));
+        assert_eq!(Names::port(&known, "http", proto::UDP), None);
+        assert_eq!(Reverse::port(&known, 53, proto::UDP).as_deref(), Some("domain"));
+        assert_eq!(Reverse::port(&known, 8080, proto::TCP).as_deref(), Some("http"));
+        let host = |addr: &str| Reverse::host(&known, addr.parse().expect("address"));
+        assert_eq!(host("10.0.0.1").as_deref(), Some("web.example.org"));
+        assert_eq!(host("fd00::1").as_deref(), Some("six"));
+        assert_eq!(host("10.0.0.9"), None);
+    }
+}

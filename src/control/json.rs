@@ -1,0 +1,348 @@
+//! A picture as JSON, in the form that `docs/json.md` describes.
+//!
+//! What is there may gain members; a member that changes its meaning or goes counts [`SCHEMA`] up.
+//! Left out on purpose: reading JSON.
+
+use std::fmt::Write;
+
+use super::show::{flag_names, mask, scheduler_name};
+use super::snapshot::{ConnView, DestView, ServiceView, Snapshot, Total};
+use crate::config::tool::What;
+use crate::config::{Method, ServiceKey, SyncDaemon, TunnelChecksum, TunnelType};
+use crate::director::stats::Counts;
+use crate::packet::{proto, Endpoint, Family};
+
+/// The version of the form.
+pub const SCHEMA: u32 = 1;
+
+/// What `--json` prints for a listing.
+pub fn listing(picture: &Snapshot, what: What) -> String {
+    match what {
+        What::All | What::Service(_) => {
+            document(|json| json.list("services", &picture.services, service))
+        }
+        What::Connections { .. } => {
+            document(|json| json.list("connections", &picture.conns, connection))
+        }
+        What::Timeouts => document(|json| {
+            json.object("timeouts", |json| {
+                json.number("tcp", picture.timeouts.tcp);
+                json.number("tcp_fin", picture.timeouts.tcp_fin);
+                json.number("udp", picture.timeouts.udp);
+            });
+        }),
+        What::Daemons => document(|json| json.list("daemons", &picture.daemons, daemon)),
+    }
+}
+
+/// The counters of the whole.
+pub fn total(total: &Total) -> String {
+    document(|json| {
+        json.object("total", |json| {
+            json.object("live", |json| counts(json, total.live));
+            json.object("stats", |json| counts(json, total.counts));
+            json.object("rates", |json| counts(json, total.rates));
+        });
+    })
+}
+
+fn document(members: impl FnOnce(&mut Json)) -> String {
+    let mut json = Json { out: "{".to_owned(), first: true };
+    json.number("schema", SCHEMA);
+    members(&mut json);
+    json.out.push_str("}\n");
+    json.out
+}
+
+fn service(json: &mut Json, service: &ServiceView) {
+    let spec = &service.spec;
+    match spec.key {
+        ServiceKey::Address { proto, virt } => {
+            json.text("protocol", protocol(proto));
+            endpoint(json, virt);
+            json.null("fwmark");
+        }
+        ServiceKey::Mark { mark, .. } => {
+            json.null("protocol");
+            json.null("address");
+            json.null("port");
+            json.number("fwmark", mark);
+        }
+    }
+    let family = match spec.key.family() {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    json.text("family", family);
+    json.text("scheduler", scheduler_name(spec));
+    let names = flag_names(spec);
+    let flags: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+    json.values("flags", &flags);
+    match spec.persistent_s {
+        Some(seconds) => json.number("persistent", seconds),
+        None => json.null("persistent"),
+    }
+    match mask(spec) {
+        Some(mask) => json.text("netmask", &mask),
+        None => json.null("netmask"),
+    }
+    json.flag("one_packet", spec.one_packet);
+    match spec.sip {
+        true => json.text("pe", "sip"),
+        false => json.null("pe"),
+    }
+    json.object("stats", |json| counts(json, service.counts));
+    json.object("rates", |json| counts(json, service.rates));
+    json.list("servers", &service.dests, server);
+}
+
+fn server(json: &mut Json, dest: &DestView) {
+    let spec = &dest.spec;
+    endpoint(json, spec.dest);
+    let method = match spec.method {
+        Method::Masq => "masq",
+        Method::Tunnel => "tunnel",
+        Method::Route => "route",
+    };
+    json.text("method", method);
+    match (spec.method, spec.tunnel) {
+        (Method::Masq | Method::Route, _) => json.null("tunnel"),
+        (Method::Tunnel, tunnel) => json.object("tunnel", |json| tunnel_members(json, tunnel)),
+    }
+    json.number("weight", spec.weight);
+    json.number("upper_threshold", spec.upper);
+    json.number("lower_threshold", spec.lower);
+    json.number("active", dest.active);
+    json.number("inactive", dest.inactive);
+    json.number("persistent", dest.persistent);
+    json.object("stats", |json| counts(json, dest.counts));
+    json.object("rates", |json| counts(json, dest.rates));
+}
+
+fn tunnel_members(json: &mut Json, tunnel: TunnelType) {
+    let checksum = |checksum| match checksum {
+        TunnelChecksum::None => "none",
+        TunnelChecksum::Full => "full",
+        TunnelChecksum::Remote => "remote",
+    };
+    match tunnel {
+        TunnelType::Ipip => json.text("type", "ipip"),
+        TunnelType::Gue { port, checksum: c } => {
+            json.text("type", "gue");
+            json.number("port", port);
+            json.text("checksum", checksum(c));
+        }
+        TunnelType::Gre { checksum: c } => {
+            json.text("type", "gre");
+            json.text("checksum", checksum(c));
+        }
+    }
+}
+
+fn connection(json: &mut Json, conn: &ConnView) {
+    json.text("protocol", protocol(conn.proto));
+    json.number("protocol_number", conn.proto);
+    json.text("state", &conn.state);
+    json.number("expires", conn.expires_s);
+    json.flag("template", conn.template);
+    json.object("client", |json| endpoint(json, conn.client));
+    json.object("virtual", |json| endpoint(json, conn.virt));
+    json.object("server", |json| endpoint(json, conn.dest));
+}
+
+fn daemon(json: &mut Json, daemon: &SyncDaemon) {
+    json.text("role", daemon.role.name());
+    json.text("interface", &daemon.interface);
+    json.number("syncid", daemon.syncid);
+    json.number("maxlen", daemon.maxlen);
+    json.text("group", &daemon.group.to_string());
+    json.number("port", daemon.port);
+    json.number("ttl", daemon.ttl);
+}
+
+fn counts(json: &mut Json, counts: Counts) {
+    json.number("connections", counts.conns);
+    json.number("in_packets", counts.in_packets);
+    json.number("out_packets", counts.out_packets);
+    json.number("in_bytes", counts.in_bytes);
+    json.number("out_bytes", counts.out_bytes);
+}
+
+fn endpoint(json: &mut Json, at: Endpoint) {
+    json.text("address", &at.addr.to_string());
+    json.number("port", at.port);
+}
+
+const fn protocol(number: u8) -> &'static str {
+    match number {
+        proto::TCP => "tcp",
+        proto::UDP => "udp",
+        proto::SCTP => "sctp",
+        0 => "ip",
+        _ => "other",
+    }
+}
+
+/// An object that is being written.
+struct Json {
+    out: String,
+    /// Nothing has been written into the innermost bracket.
+    first: bool,
+}
+
+impl Json {
+    fn name(&mut self, name: &str) {
+        self.comma();
+        self.quote(name);
+        self.out.push(':');
+    }
+
+    fn comma(&mut self) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(',');
+        }
+    }
+
+    fn number(&mut self, name: &str, value: impl Into<u64>) {
+        self.name(name);
+        let _ = write!(self.out, "{}", value.into());
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.quote(value);
+    }
+
+    fn flag(&mut self, name: &str, value: bool) {
+        self.name(name);
+        self.out.push_str(if value { "true" } else { "false" });
+    }
+
+    fn null(&mut self, name: &str) {
+        self.name(name);
+        self.out.push_str("null");
+    }
+
+    fn object(&mut self, name: &str, members: impl FnOnce(&mut Self)) {
+        self.name(name);
+        self.braces(members);
+    }
+
+    fn list<T>(&mut self, name: &str, items: &[T], members: impl Fn(&mut Self, &T)) {
+        self.name(name);
+        self.out.push('[');
+        self.first = true;
+        for item in items {
+            self.comma();
+            self.braces(|json| members(json, item));
+        }
+        self.out.push(']');
+        self.first = false;
+    }
+
+    fn values(&mut self, name: &str, values: &[&str]) {
+        self.name(name);
+        self.out.push('[');
+        self.first = true;
+        for value in values {
+            self.comma();
+            self.quote(value);
+        }
+        self.out.push(']');
+        self.first = false;
+    }
+
+    fn braces(&mut self, members: impl FnOnce(&mut Self)) {
+        self.out.push('{');
+        self.first = true;
+        members(self);
+        self.out.push('}');
+        self.first = false;
+    }
+
+    fn quote(&mut self, text: &str) {
+        self.out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => {
+                    self.out.push('\\');
+                    self.out.push(c);
+                }
+                c if c.is_control() => {
+                    let _ = write!(self.out, "\\u{:04x}", c as u32);
+                }
+                c => self.out.push(c),
+            }
+        }
+        self.out.push('"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::snapshot::tests::some_snapshot;
+    use crate::world::Rng;
+
+    /// Takes one JSON value off the front of `text`: what is left.
+    fn value(text: &str) -> Option<&str> {
+        let items = |mut rest: &'_ str, end: char, named: bool| -> Option<usize> {
+            let start = rest.len();
+            if let Some(after) = rest.strip_prefix(end) {
+                return Some(start - after.len());
+            }
+            loop {
+                if named {
+                    rest = value(rest.starts_with('"').then_some(rest)?)?.strip_prefix(':')?;
+                }
+                rest = value(rest)?;
+                match rest.strip_prefix(',') {
+                    Some(after) => rest = after,
+                    None => return Some(start - rest.strip_prefix(end)?.len()),
+                }
+            }
+        };
+        match text.chars().next()? {
+            '{' => Some(&text[1 + items(&text[1..], '}', true)?..]),
+            '[' => Some(&text[1 + items(&text[1..], ']', false)?..]),
+            '"' => {
+                let end = text[1..].find('"')?;
+                Some(&text[end + 2..])
+            }
+            _ => {
+                let end = text.find([',', '}', ']'])?;
+                let word = &text[..end];
+                let known = matches!(word, "true" | "false" | "null");
+                (known || word.parse::<u64>().is_ok()).then_some(&text[end..])
+            }
+        }
+    }
+
+    #[test]
+    fn every_picture_is_well_formed() {
+        let mut rng = Rng::new(3);
+        let everything =
+            [What::All, What::Connections { engine: false }, What::Timeouts, What::Daemons];
+        for _ in 0..50 {
+            let picture = some_snapshot(&mut rng);
+            for what in everything {
+                let text = listing(&picture, what);
+                assert_eq!(value(&text), Some("\n"), "{text}");
+            }
+            assert_eq!(value(&total(&picture.total)), Some("\n"));
+        }
+    }
+
+    #[test]
+    fn the_form_is_the_documented_one() {
+        let picture = Snapshot::default();
+        assert_eq!(listing(&picture, What::All), "{\"schema\":1,\"services\":[]}\n");
+        assert_eq!(
+            listing(&picture, What::Timeouts),
+            "{\"schema\":1,\"timeouts\":{\"tcp\":900,\"tcp_fin\":120,\"udp\":300}}\n"
+        );
+        let mut json = Json { out: String::new(), first: true };
+        json.text("a\"b", "c\\d\n");
+        assert_eq!(json.out, "\"a\\\"b\":\"c\\\\d\\u000a\"");
+    }
+}

@@ -1,0 +1,262 @@
+//! Requests of the control socket are answered from what runs.
+//!
+//! Small answers are given at once. Pictures are given in portions, so that neither a packet nor
+//! another client waits for a large table; each service is seen whole, and what changes in between
+//! is seen or not, as in the kernel's own dumps.
+
+use std::ops::Bound;
+
+use crate::config::command::commands;
+use crate::config::grammar::{line, lines};
+use crate::config::{Command, Refusal, ServiceKey};
+use crate::control::snapshot;
+use crate::control::wire::{Answer, Request};
+use crate::engine::Engine;
+use crate::world::Instant;
+
+/// Services of one portion.
+const SERVICES: usize = 256;
+
+/// Bytes of a frame of a picture, give or take a line.
+const FRAME: usize = 64 << 10;
+
+/// What runs, and who can exchange its rules.
+pub(super) trait Host {
+    /// What runs.
+    fn engine(&mut self) -> &mut Engine;
+
+    /// Reads the rules again: the lines that differ.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    fn reload(&mut self) -> Result<Vec<String>, String>;
+}
+
+/// A picture of which portions are still to come.
+#[derive(Debug)]
+pub(super) enum Dump {
+    /// The services after this one, or all.
+    Services(Option<ServiceKey>),
+    /// The connections from this place on.
+    Connections(usize),
+}
+
+/// Answers one request into `out`; `Some` if more follows by [`go_on`].
+pub(super) fn ask(
+    host: &mut dyn Host,
+    now: Instant,
+    request: &Request,
+    out: &mut Vec<u8>,
+) -> Option<Dump> {
+    let mut text = String::new();
+    let answer = match request {
+        Request::Do(line) => run(host.engine(), now, line),
+        Request::Unknown { edit, key } => unknown(host.engine(), *edit, key),
+        Request::Zero(None) => Answer::of(host.engine().zero(None)),
+        Request::Zero(Some(key)) => match parse_key(key) {
+            Ok(key) => Answer::of(host.engine().zero(Some(&key))),
+            Err(not) => not,
+        },
+        Request::Services(None) => return Some(Dump::Services(None)),
+        Request::Services(Some(key)) => match parse_key(key) {
+            Ok(key) if snapshot::put_service(&mut text, host.engine().director(), &key) => {
+                Answer::Done
+            }
+            Ok(_) => Answer::of(Err(Refusal::NoSuchService)),
+            Err(not) => not,
+        },
+        Request::Connections => return Some(Dump::Connections(0)),
+        Request::Settings => {
+            snapshot::put_settings(&mut text, host.engine().config());
+            Answer::Done
+        }
+        Request::Total => {
+            snapshot::put_total(&mut text, &host.engine().director().total());
+            Answer::Done
+        }
+        Request::Rules => {
+            text = host.engine().config().to_string();
+            Answer::Done
+        }
+        Request::Reload => match host.reload() {
+            Ok(lines) => {
+                lines.iter().for_each(|line| text.extend([line, "\n"]));
+                Answer::Done
+            }
+            Err(why) => Answer::Refused(why),
+        },
+    };
+    put_lines(out, &text);
+    out.extend(answer.frame());
+    None
+}
+
+/// Writes the next portion of a picture into `out`; false if it was the last.
+pub(super) fn go_on(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Vec<u8>) -> bool {
+    let mut text = String::new();
+    let more = match dump {
+        Dump::Services(after) => {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let services = engine.config().services.range((from, Bound::Unbounded));
+            let mut last = None;
+            for (key, _) in services.take(SERVICES) {
+                snapshot::put_service(&mut text, engine.director(), key);
+                last = Some(*key);
+            }
+            *after = last;
+            last.is_some()
+        }
+        Dump::Connections(place) => match engine.director().table().entries(*place) {
+            Some(entries) => {
+                entries.for_each(|conn| snapshot::put_conn(&mut text, now, conn));
+                *place += 1;
+                true
+            }
+            None => false,
+        },
+    };
+    put_lines(out, &text);
+    if !more {
+        out.extend(Answer::Done.frame());
+    }
+    more
+}
+
+/// Does one line of the rules language.
+fn run(engine: &mut Engine, now: Instant, text: &str) -> Answer {
+    let mut all = match parse(text) {
+        Ok(all) => all,
+        Err(not) => return not,
+    };
+    match (all.pop(), all.pop()) {
+        (Some(command), None) => Answer::of(engine.apply(now, &command)),
+        _ => Answer::Not("one command at a time".to_owned()),
+    }
+}
+
+/// What the kernel says to a service whose scheduler it does not know.
+fn unknown(engine: &Engine, edit: bool, key: &str) -> Answer {
+    let key = match parse_key(key) {
+        Ok(key) => key,
+        Err(not) => return not,
+    };
+    Answer::of(Err(match (edit, engine.config().services.contains_key(&key)) {
+        (false, true) => Refusal::ServiceExists,
+        (true, false) => Refusal::NoSuchService,
+        (true, true) | (false, false) => Refusal::UnknownScheduler,
+    }))
+}
+
+fn parse(text: &str) -> Result<Vec<Command>, Answer> {
+    let mut commands_of_line = Vec::new();
+    for words in lines(text) {
+        let found = words.and_then(|words| line(&words)).and_then(|line| commands(&line));
+        let found = found.map_err(|fault| Answer::Not(fault.mistake.to_string()))?;
+        commands_of_line.extend(found.into_iter().map(|placed| placed.command));
+    }
+    Ok(commands_of_line)
+}
+
+fn parse_key(words: &str) -> Result<ServiceKey, Answer> {
+    match parse(&format!("-D {words}"))?.pop() {
+        Some(Command::DeleteService(key)) => Ok(key),
+        _ => Err(Answer::Not("a service is named by -t, -u, --sctp-service or -f".to_owned())),
+    }
+}
+
+/// Whole lines in frames of a bearable size.
+fn put_lines(out: &mut Vec<u8>, mut text: &str) {
+    while !text.is_empty() {
+        let at_least = text.as_bytes().get(FRAME..).unwrap_or_default();
+        let end = at_least.iter().position(|&b| b == b'\n').map(|at| FRAME + at + 1);
+        let (frame, rest) = text.split_at(end.unwrap_or(text.len()));
+        out.extend(Answer::More(frame.to_owned()).frame());
+        text = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::snapshot::Snapshot;
+    use crate::control::wire::frame_len;
+
+    struct Alone(Engine);
+
+    impl Host for Alone {
+        fn engine(&mut self) -> &mut Engine {
+            &mut self.0
+        }
+
+        fn reload(&mut self) -> Result<Vec<String>, String> {
+            Err("nothing to read".to_owned())
+        }
+    }
+
+    fn host(rules: &str) -> Alone {
+        let config = crate::config::rules::load("r", rules).expect("good rules");
+        Alone(Engine::new(&config, 1).expect("possible rules"))
+    }
+
+    /// The answers to a request, all portions of it.
+    fn answers(host: &mut Alone, request: &Request) -> Vec<Answer> {
+        let mut out = Vec::new();
+        if let Some(mut dump) = ask(host, Instant::ZERO, request, &mut out) {
+            while go_on(&host.0, Instant::ZERO, &mut dump, &mut out) {}
+        }
+        let mut answers = Vec::new();
+        let mut rest = &out[..];
+        while let Some(len) = frame_len(rest) {
+            let text = std::str::from_utf8(&rest[4..4 + len]).expect("text");
+            answers.push(Answer::parse(text).expect("an answer"));
+            rest = &rest[4 + len..];
+        }
+        answers
+    }
+
+    #[test]
+    fn a_table_of_many_services_comes_in_portions_and_is_whole() {
+        let rules: String = (0..1000)
+            .map(|i| {
+                let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
+                format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
+            })
+            .collect();
+        let mut host = host(&rules);
+        let answers = answers(&mut host, &Request::Services(None));
+        assert_eq!(answers.last(), Some(&Answer::Done));
+        assert!(answers.len() >= 4);
+        let mut picture = Snapshot::default();
+        for answer in &answers[..answers.len() - 1] {
+            let Answer::More(lines) = answer else { panic!("{answer:?}") };
+            lines.lines().for_each(|line| picture.take(line).expect("a line"));
+        }
+        assert_eq!(picture.services.len(), 1000);
+        assert!(picture.services.iter().all(|service| service.dests.len() == 1));
+    }
+
+    #[test]
+    fn commands_are_done_or_refused_in_the_kernels_words() {
+        let mut host = host("");
+        let mut done = |line: &str| answers(&mut host, &Request::Do(line.to_owned())).remove(0);
+        assert_eq!(done("-A -t 10.0.0.1:80 -s rr"), Answer::Done);
+        let exists = Answer::Refused("Service already exists".to_owned());
+        assert_eq!(done("-A -t 10.0.0.1:80 -s rr"), exists);
+        assert!(matches!(done("ip tuntap add dev x mode tap"), Answer::Refused(_)));
+        assert!(matches!(done("-C\n-C"), Answer::Not(_)));
+        assert!(matches!(done("-L"), Answer::Not(_)));
+        assert!(matches!(done(""), Answer::Not(_)));
+        let key = || "-t 10.0.0.1:80".to_owned();
+        let mut unknown = |edit, key| answers(&mut host, &Request::Unknown { edit, key }).remove(0);
+        assert_eq!(unknown(false, key()), exists);
+        let nobody = Answer::Refused("Scheduler or persistence engine not found".to_owned());
+        assert_eq!(unknown(true, key()), nobody);
+        assert_eq!(unknown(false, "-u 1.1.1.1:1".to_owned()), nobody);
+        let none = Answer::Refused("No such service".to_owned());
+        assert_eq!(unknown(true, "-u 1.1.1.1:1".to_owned()), none);
+        assert_eq!(answers(&mut host, &Request::Zero(Some("-f 9".to_owned()))), [none]);
+        assert_eq!(answers(&mut host, &Request::Zero(None)), [Answer::Done]);
+        let why = Answer::Refused("nothing to read".to_owned());
+        assert_eq!(answers(&mut host, &Request::Reload), [why]);
+    }
+}
