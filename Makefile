@@ -5,7 +5,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 MUSL := $(patsubst %-gnu,%-musl,$(HOST))
-# The static executable is built for musl where that target is installed, else for the host's own.
+# The static executable is built for size; `make build` builds for speed.
+# It is built for musl where that target is installed, else for the host's own.
 STATIC_TARGET = $(if $(wildcard $(shell rustc --print target-libdir --target $(MUSL) 2>/dev/null)),$(MUSL),$(HOST))
 STATIC_MAX := 2097152
 # The tests run the program as a router distribution builds it: with overflow checks.
@@ -48,7 +49,9 @@ static: ## build the static executable, stripped, and print its size (2 MiB at m
 	    # tun-tap's C file wants the kernel's headers, which the host's compiler knows where to find.
 	    export "CC_$${target//-/_}=$${CC:-gcc}" ;;
 	esac
-	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' $(CARGO) build --locked --release --target "$$target"
+	export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
+	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols -C relocation-model=static -C force-unwind-tables=no' \
+	    $(CARGO) build --locked --release --target "$$target"
 	file=target/$$target/release/tapvs
 	size=$$(stat -c %s "$$file")
 	echo "$$file: $$size bytes"
