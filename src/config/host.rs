@@ -58,14 +58,14 @@ pub(super) fn sysctl(pairs: &[(Word<'_>, Word<'_>)]) -> Result<Vec<Placed>, Faul
 }
 
 /// The words after the verb.
-struct Words<'s, 'a> {
-    rest: std::slice::Iter<'s, Word<'a>>,
-    verb: Span,
+pub(super) struct Words<'s, 'a> {
+    pub(super) rest: std::slice::Iter<'s, Word<'a>>,
+    pub(super) verb: Span,
 }
 
 impl<'s, 'a> Words<'s, 'a> {
     /// The value of `key`, which is the word after it.
-    fn value(&mut self, key: &Word<'_>, what: &str) -> Result<&'s Word<'a>, Fault> {
+    pub(super) fn value(&mut self, key: &Word<'_>, what: &str) -> Result<&'s Word<'a>, Fault> {
         self.rest.next().ok_or_else(|| {
             let mistake = Mistake::MissingArgument(key.text.to_string());
             Fault::new(key.at.clone(), mistake).expecting(format!("expected {what}"))
@@ -73,7 +73,7 @@ impl<'s, 'a> Words<'s, 'a> {
     }
 
     /// Something that the line must have and has not.
-    fn needs(&self, what: &str) -> Fault {
+    pub(super) fn needs(&self, what: &str) -> Fault {
         let mistake = Mistake::Host(format!("this line lacks {what}"));
         Fault::new(self.verb.clone(), mistake).expecting(format!("expected {what}"))
     }

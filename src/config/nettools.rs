@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::address::{address, prefix};
 use super::command::{Placed, Spots};
-use super::complaint::{advice, Fault, Mistake};
+use super::complaint::{advice, Fault};
 use super::grammar::Word;
-use super::host::{host, link_address, mtu, once, port_of};
+use super::host::{host, link_address, mtu, once, port_of, Words};
 use super::{Command, LinkSettings, Prefix, RouteTarget};
 use crate::packet::Family;
 
@@ -19,30 +19,11 @@ use crate::packet::Family;
 /// # Errors
 /// Words that mean nothing here, missing and illegal values.
 pub(super) fn nettools(program: &Word<'_>, words: &[Word<'_>]) -> Result<Vec<Placed>, Fault> {
-    let line = Words { program, rest: words.iter() };
+    let line = Words { rest: words.iter(), verb: program.at.clone() };
     if program.text.ends_with("route") {
         return route(line).map(|placed| vec![placed]);
     }
     ifconfig(line)
-}
-
-struct Words<'s, 'a> {
-    program: &'s Word<'a>,
-    rest: std::slice::Iter<'s, Word<'a>>,
-}
-
-impl<'s, 'a> Words<'s, 'a> {
-    fn value(&mut self, key: &Word<'_>, what: &str) -> Result<&'s Word<'a>, Fault> {
-        self.rest.next().ok_or_else(|| {
-            let mistake = Mistake::MissingArgument(key.text.to_string());
-            Fault::new(key.at.clone(), mistake).expecting(format!("expected {what}"))
-        })
-    }
-
-    fn needs(&self, what: &str) -> Fault {
-        let mistake = Mistake::Host(format!("this line lacks {what}"));
-        Fault::new(self.program.at.clone(), mistake).expecting(format!("expected {what}"))
-    }
 }
 
 fn unknown(word: &Word<'_>, command: &str, allowed: &[&str]) -> Fault {
@@ -83,7 +64,7 @@ fn ifconfig(mut words: Words<'_, '_>) -> Result<Vec<Placed>, Fault> {
     let spots = |at: &Word<'_>| Spots {
         object: Some(at.at.clone()),
         dev: Some(port.at.clone()),
-        ..Spots::at(words.program.at.clone())
+        ..Spots::at(words.verb.clone())
     };
     let mut all = Vec::new();
     if settings != LinkSettings::default() || own.is_none() {

@@ -125,10 +125,7 @@ impl Queue for Offloaded {
     fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
         let room = packet.room(vnet::HEADER);
         let Some(len) = read_frame(&mut self.file, room)? else { return Ok(false) };
-        let header = room.first_chunk().copied().unwrap_or_default();
-        packet.received(link, len.saturating_sub(vnet::HEADER));
-        let front = u16::try_from(self.link).unwrap_or(0);
-        packet.leave_undone(vnet::Offload::parse(header, front), self.link);
+        vnet::received(packet, link, len, self.link);
         Ok(true)
     }
 

@@ -230,10 +230,7 @@ impl Queue for Uring {
             *filled = Packet::with_capacity(FRAME_MAX);
         }
         self.lend(slot);
-        let header = packet.room(vnet::HEADER).first_chunk().copied().unwrap_or_default();
-        packet.received(link, len.saturating_sub(vnet::HEADER));
-        let front = u16::try_from(self.link).unwrap_or(0);
-        packet.leave_undone(vnet::Offload::parse(header, front), self.link);
+        vnet::received(packet, link, len, self.link);
         Ok(true)
     }
 
