@@ -1,20 +1,23 @@
 //! The only rooms that touch the system: devices, descriptors, signals, the clock.
 //!
 //! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] opens devices and puts them back as they were,
-//! [`worker`] moves frames between devices and the engine, [`reactor`] waits and knows the time,
-//! [`decap`] is the other end of a tunnel. All of them fail with a [`Fault`].
+//! [`queue`] reads and writes them, [`worker`] moves frames between queues and the engine, [`reactor`]
+//! waits and knows the time, [`decap`] is the other end of a tunnel. All of them fail with a [`Fault`].
 //!
 //! Kept from the kernel: the names of its errors. Left out on purpose: no I/O here ever blocks, and
 //! no error about a single frame ends the program; it is counted.
 
+mod crew;
 pub mod decap;
 mod desk;
+mod floor;
+pub mod queue;
 pub mod reactor;
-mod reload;
 pub mod socket;
 pub mod sys;
 pub mod tap;
 pub mod uring;
+mod watch;
 pub mod worker;
 
 use std::fmt;

@@ -217,6 +217,17 @@ impl Packet {
         &mut self.buf[HEADROOM - prefix..]
     }
 
+    /// The same room, made large enough for any frame. It is taken in one piece that is larger than it
+    /// need be: memory allocators pass pieces of more than 128 KiB on as the system gives them, page by
+    /// page as they are touched, so that a buffer which sees small frames alone costs a page or two.
+    pub fn frame_room(&mut self, prefix: usize) -> &mut [u8] {
+        const PIECE: usize = 132 << 10;
+        if self.buf.len() < HEADROOM + FRAME_MAX {
+            self.buf = vec![0; PIECE];
+        }
+        self.room(prefix)
+    }
+
     /// Makes the first `len` bytes of [`room`](Self::room) the packet, fresh from `link`.
     pub fn received(&mut self, link: LinkId, len: usize) {
         self.start = HEADROOM;
