@@ -10,7 +10,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 use std::{io, mem};
 
 use log::info;
@@ -206,7 +205,7 @@ fn work(
             let ends = desk.take().into_iter().any(|order| obey(order, &mut worker, &watch));
             desk.done();
             if ends {
-                watch.wait(Some(Duration::ZERO), |_| ())?;
+                watch.finish();
                 worker.settle();
                 desk.lock().over = true;
                 return Ok(());

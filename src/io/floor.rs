@@ -119,14 +119,9 @@ impl Floor {
     ///
     /// # Errors
     /// That of `outcome`, or else why a worker failed.
-    pub(super) fn close(
-        mut self,
-        watch: &mut Watch,
-        outcome: Result<(), Fault>,
-    ) -> Result<(), Fault> {
+    pub(super) fn close(mut self, watch: &Watch, outcome: Result<(), Fault>) -> Result<(), Fault> {
         let ended = self.crew.end();
-        // What was sent last is still to be handed over.
-        let _ = watch.wait(Some(std::time::Duration::ZERO), |_| ());
+        watch.finish();
         self.worker.settle();
         info!("{}", self.worker.shared().lock().frames());
         outcome.and(ended)

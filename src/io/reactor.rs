@@ -1,8 +1,8 @@
 //! Waits: for frames, for signals, for the next deadline; and knows the time.
 //!
 //! The loop of the first worker; those of the others, in [`crew`](super::crew), are its heart alone.
-//! The clock is read once for all batches of a turn. SIGTERM and SIGINT end the program, SIGUSR1 logs the table and the account of frames,
-//! SIGHUP (or, if wanted, a change of the file) reads the rules again.
+//! The clock is read once for all batches of a turn. SIGTERM and SIGINT end the program, SIGUSR1 logs
+//! the table and the account of frames, SIGHUP (or, if wanted, a change of the file) reads the rules again.
 //!
 //! Addresses are announced, and `ready` is printed, as soon as every port can carry frames: a bridge
 //! begins to forward a moment after a port has joined it, and what is sent before is lost.
@@ -94,7 +94,7 @@ pub fn run(
         warn_of_bridge_filter(config);
         serve(&mut watch, &mut floor, rules, clock, &mut socket)
     });
-    floor.close(&mut watch, outcome)
+    floor.close(&watch, outcome)
 }
 
 /// What clients of the control socket may ask.

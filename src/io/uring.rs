@@ -176,9 +176,24 @@ impl Ring {
         inner.enter(want, timeout)?;
         Ok(std::mem::take(&mut inner.polled))
     }
+
+    /// Waits until all writes are done, of which some may have failed.
+    ///
+    /// # Errors
+    /// The ring cannot be used any more.
+    pub fn finish(&self) -> io::Result<()> {
+        self.0.borrow_mut().finish()
+    }
 }
 
 impl Inner {
+    fn finish(&mut self) -> io::Result<()> {
+        while self.free.len() < usize::from(WRITES) {
+            self.enter(1, None)?;
+        }
+        Ok(())
+    }
+
     fn lane(&mut self, at: usize) -> io::Result<&mut Lane> {
         self.lanes[at].as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -364,7 +379,7 @@ impl Drop for Inner {
         // Queues keep the ring alive and took themselves off it. What was written may still be in the
         // kernel's hands; if even this fails, the ring's end comes before that of the packets, since it
         // is the first field.
-        while self.free.len() < usize::from(WRITES) && self.enter(1, None).is_ok() {}
+        let _ = self.finish();
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
     }
 }

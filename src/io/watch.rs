@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use log::debug;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -85,6 +86,13 @@ impl Watch {
         self.registry()
             .register(&mut SourceFd(&on), Token(index), Interest::READABLE)
             .map_err(|e| Fault::new(format!("watching {name}"), e))
+    }
+
+    /// Waits until all that was sent is handed over.
+    pub(super) fn finish(&self) {
+        if let Some(Err(e)) = self.ring.as_ref().map(Ring::finish) {
+            debug!("sending the last frames: {e}");
+        }
     }
 
     /// Waits for `timeout` at most, calls `wake` with the index of each descriptor that can be
