@@ -271,7 +271,7 @@ rules() { cat >"$WORK/rules"; }
 balance() {
     local file=$1
     : >"$WORK/director.out"
-    ip netns exec "${PFX}lb" "$TAPVS" run -r "$file" --seed 1 \
+    ip netns exec "${PFX}lb" "$TAPVS" run -r "$file" --seed 1 ${WORKERS:-} \
         >"$WORK/director.out" 2>"$WORK/director.log" </dev/null &
     DIRECTOR=$!
     PIDS+=("$DIRECTOR")

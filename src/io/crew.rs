@@ -38,6 +38,8 @@ pub(super) enum Order {
 pub(super) struct Crew {
     hands: Vec<Hand>,
     failed: Arc<AtomicBool>,
+    /// What rings the first worker; it rings as long as it is there.
+    first: Arc<Waker>,
 }
 
 /// A worker's thread.
@@ -80,15 +82,14 @@ impl Crew {
         wanted: bool,
         first: Waker,
     ) -> Result<Self, Fault> {
-        let first = Arc::new(first);
-        let mut crew = Self { hands: Vec::new(), failed: Arc::default() };
+        let mut crew = Self { hands: Vec::new(), failed: Arc::default(), first: Arc::new(first) };
         for number in 1..=count {
             let (poll, desk) = (poller()?, Arc::<Desk>::default());
             let bell = bell(&poll)?;
             let alarm = Alarm {
                 desk: Arc::clone(&desk),
                 failed: Arc::clone(&crew.failed),
-                first: Arc::clone(&first),
+                first: Arc::clone(&crew.first),
             };
             let worker = Arc::clone(shared);
             let work = move || work(poll, &alarm.desk, worker, clock, wanted);
@@ -234,5 +235,97 @@ fn obey(order: Order, worker: &mut Worker<Driven>, watch: &Watch) -> bool {
             false
         }
         Order::End => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+    use crate::config::rules;
+    use crate::engine::Engine;
+    use crate::io::sys;
+    use crate::packet::vnet;
+
+    fn shared() -> Arc<Shared> {
+        let text = "ip tuntap add dev tap0 mode tap
+ip link set dev tap0 address 02:00:00:00:00:01
+ip addr add 10.1.0.1/16 dev tap0
+";
+        let mut config = rules::load("r", text).expect("good rules");
+        crate::io::complete(&mut config);
+        Arc::new(Shared::new(Engine::new(&config, 1).expect("possible rules")))
+    }
+
+    /// Who has 10.1.0.1?
+    fn who_has() -> Vec<u8> {
+        let mut frame = vec![0; vnet::HEADER];
+        frame.extend([0xff; 6]);
+        frame.extend([
+            2, 0, 0, 0, 1, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, 2, 10, 1, 1, 2,
+        ]);
+        frame.extend([0, 0, 0, 0, 0, 0, 10, 1, 0, 1]);
+        frame
+    }
+
+    fn answers(rings: bool) {
+        let poll = poller().expect("a poller");
+        let first = bell(&poll).expect("a bell");
+        let shared = shared();
+        let crew = Crew::start(1, &shared, Clock::start(), rings, first).expect("a thread");
+        let (ours, theirs) = UnixDatagram::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("possible");
+        theirs.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("possible");
+        let takes = Some(vnet::Takes { tcp: true, udp: true });
+        let handle = Handle { file: sys::own(ours), link: 14, takes, reads: true };
+        let name = "tap0".to_owned();
+        crew.order(0, Order::Adopt { link: LinkId(0), term: 0, name: name.clone(), handle });
+        for _ in 0..3 {
+            theirs.send(&who_has()).expect("room");
+            let mut answer = [0; 128];
+            let len = theirs.recv(&mut answer).expect("an answer");
+            assert!(len > vnet::HEADER + 14 && answer[vnet::HEADER + 21] == 2, "a reply");
+        }
+        crew.order_all(|| Order::Release { name: name.clone() });
+        crew.settle();
+        let error = theirs.send(&who_has()).expect_err("nobody is there any more");
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+        assert!(!crew.has_failed());
+        crew.end().expect("no fault");
+        assert!(shared.lock().frames().contains("received 3 = forwarded 0 + answered 3"));
+    }
+
+    #[test]
+    fn a_worker_uses_its_queue_from_when_it_gets_it_until_it_is_told_to_give_it_up() {
+        answers(false);
+        answers(true);
+    }
+
+    #[test]
+    fn a_worker_that_ends_untold_rings_and_nobody_waits_for_it() {
+        let poll = poller().expect("a poller");
+        let first = bell(&poll).expect("a bell");
+        let mut crew = Crew { hands: Vec::new(), failed: Arc::default(), first: Arc::new(first) };
+        let (other, desk) = (poller().expect("a poller"), Arc::<Desk>::default());
+        let bell = bell(&other).expect("a bell");
+        let alarm = Alarm {
+            desk: Arc::clone(&desk),
+            failed: Arc::clone(&crew.failed),
+            first: Arc::clone(&crew.first),
+        };
+        let thread = std::thread::spawn(move || {
+            let _alarm = alarm;
+            panic!("as wanted by the test");
+        });
+        crew.hands.push(Hand { thread, desk, bell });
+        let mut watch = Watch::new(poll, None);
+        let mut rung = Vec::new();
+        watch.wait(None, |token| rung.push(token)).expect("no error");
+        assert_eq!(rung, [BELL]);
+        assert!(crew.has_failed());
+        crew.order_all(|| Order::Release { name: "tap0".to_owned() });
+        crew.settle();
+        assert!(crew.end().expect_err("it panicked").to_string().contains("panicked"));
     }
 }

@@ -473,4 +473,116 @@ mod tests {
         send(&mut worker.lanes, &worker.shared, LinkId(0), &mut packet);
         assert_eq!(lane(&mut worker).queue.sent, [b"x"]);
     }
+
+    const RULES: &str = "ip tuntap add dev tap0 mode tap
+ip link set dev tap0 address 02:00:00:00:00:01
+ip addr add 10.1.0.1/16 dev tap0
+ip tuntap add dev tap1 mode tap
+ip link set dev tap1 address 02:00:00:00:00:02
+ip addr add 10.2.0.1/16 dev tap1
+ip neigh add 10.2.0.11 lladdr 02:00:00:00:02:0b dev tap1
+ip neigh add 10.2.0.12 lladdr 02:00:00:00:02:0c dev tap1
+-A -t 10.1.0.100:80 -s rr
+-a -t 10.1.0.100:80 -r 10.2.0.11 -m
+-a -t 10.1.0.100:80 -r 10.2.0.12 -m
+";
+
+    fn balanced() -> Arc<Shared> {
+        let mut config = crate::config::rules::load("r", RULES).expect("good rules");
+        crate::io::complete(&mut config);
+        Arc::new(Shared::new(Engine::new(&config, 1).expect("possible rules")))
+    }
+
+    /// A client's first segment.
+    fn syn(client: u16) -> Result<Vec<u8>, i32> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 2, 8, 0];
+        let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 1];
+        ip.extend([1, 2, 10, 1, 0, 100]);
+        let sum = crate::packet::checksum::of(&ip);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut tcp = client.to_be_bytes().to_vec();
+        tcp.extend([0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend(ip);
+        frame.extend(tcp);
+        Ok(frame)
+    }
+
+    /// Who has 10.1.0.1?
+    fn who_has() -> Result<Vec<u8>, i32> {
+        let mut frame = vec![0xff; 6];
+        frame.extend([
+            2, 0, 0, 0, 1, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, 2, 10, 1, 1, 2,
+        ]);
+        frame.extend([0, 0, 0, 0, 0, 0, 10, 1, 0, 1]);
+        Ok(frame)
+    }
+
+    #[test]
+    fn an_answer_leaves_by_a_queue_of_the_worker_that_got_the_question() {
+        let shared = balanced();
+        let ports = || vec![Memory::default(), Memory::default()];
+        let (mut one, mut two) = (of(&shared, ports()), of(&shared, ports()));
+        lane(&mut two).queue.waiting.push_back(who_has());
+        two.turn(Instant::ZERO);
+        one.turn(Instant::ZERO);
+        assert_eq!(lane(&mut one).queue.sent.len(), 0);
+        let sent = &lane(&mut two).queue.sent;
+        assert_eq!((sent.len(), sent[0][..6].to_vec()), (1, vec![2, 0, 0, 0, 1, 2]));
+    }
+
+    #[test]
+    fn workers_in_threads_keep_one_round_and_one_account() {
+        let shared = balanced();
+        let count: u16 = if cfg!(miri) { 10 } else { 5000 };
+        let work = |first: u16| {
+            let mut worker = of(&shared, vec![Memory::default(), Memory::default()]);
+            lane(&mut worker).queue.waiting.extend((0..count).map(|i| syn(first + i)));
+            move || {
+                while worker.is_ready() {
+                    worker.turn(Instant::ZERO);
+                }
+                worker.lanes[1].take().expect("there").queue.sent
+            }
+        };
+        let (one, two) = (work(1000), work(30_000));
+        let sent = std::thread::scope(|scope| {
+            let threads = [scope.spawn(one), scope.spawn(two)];
+            threads.map(|thread| thread.join().expect("no panic"))
+        });
+        // Each sent what it had read, and together they went round.
+        assert_eq!(sent.each_ref().map(Vec::len), [usize::from(count); 2]);
+        let to = |last: u8| sent.iter().flatten().filter(|frame| frame[33] == last).count();
+        assert_eq!((to(11), to(12)), (usize::from(count), usize::from(count)));
+        let account = shared.lock().frames();
+        let all = u32::from(count) * 2;
+        let want = format!("received {all} = forwarded {all} + answered 0 + dropped 0");
+        assert!(account.contains(&want), "{account}");
+        assert_eq!(shared.lock().director().table().len(), usize::from(count) * 2);
+    }
+
+    #[test]
+    fn time_never_runs_backwards_for_the_engine() {
+        let shared = balanced();
+        let mut core = shared.lock();
+        let (early, late) = (Instant::ZERO, Instant::ZERO.after(std::time::Duration::from_secs(1)));
+        assert_eq!((core.at(late), core.at(early)), (late, late));
+    }
+
+    #[test]
+    fn what_is_read_from_or_meant_for_a_port_that_went_is_not_taken_for_another_ones() {
+        let shared = balanced();
+        let mut worker = of(&shared, vec![Memory::default(), Memory::default()]);
+        shared.lock().end_term(LinkId(0));
+        lane(&mut worker).queue.waiting.push_back(who_has());
+        worker.turn(Instant::ZERO);
+        assert!(shared.lock().frames().contains("received 0"));
+        worker.adopt(LinkId(0), 1, "new0", Memory::default());
+        shared.lock().end_term(LinkId(1));
+        lane(&mut worker).queue.waiting.push_back(syn(1000));
+        worker.turn(Instant::ZERO);
+        assert_eq!(worker.lanes[1].as_ref().expect("there").queue.sent.len(), 0);
+        let account = shared.lock().frames();
+        assert!(account.contains("received 1 = forwarded 0"), "{account}");
+        assert!(account.contains("port-refused=1"), "{account}");
+    }
 }
