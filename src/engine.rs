@@ -1,4 +1,4 @@
-//! Fast and slow side of one worker together: frames in, frames out, no device and no clock.
+//! Fast and slow side together: frames in, frames out, no device, no thread and no clock.
 //!
 //! The engine keeps the account of frames: every received frame is forwarded, answered, dropped
 //! under a name, or waiting for a neighbour or its other fragments.
@@ -31,7 +31,7 @@ const ANNOUNCE_BATCH: usize = 256;
 /// Connections that are forgotten in one go, so that a mass expiry does not hold packets up.
 const EXPIRE_BUDGET: usize = 4096;
 
-/// The whole director of one worker.
+/// The whole director. It knows of no thread: whoever has it has all of it.
 #[derive(Debug)]
 pub struct Engine {
     fast: Fast,

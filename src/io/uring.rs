@@ -41,6 +41,9 @@ const WRITES: u16 = 256;
 /// Completions that fit: those of the writes, and of all lent buffers of seven devices.
 const COMPLETIONS: u32 = 2048;
 
+/// `POLLIN`, as wide as the ring wants it.
+const READABLE: u32 = 1;
+
 /// What a completion is about: the place of a write, or with this bit the read of a lane, or the poller.
 const READ: u64 = 1 << 32;
 const POLLER: u64 = 1 << 33;
@@ -243,7 +246,7 @@ impl Inner {
             let Some(lane) = &mut self.lanes[at] else { continue };
             if lane.short {
                 lane.short = false;
-                lane.grow(lane.slots.len() as u16);
+                lane.grow(u16::try_from(lane.slots.len()).unwrap_or(SLOTS));
             }
             let lends = lane.arrived.len() < lane.slots.len();
             if lane.reads && !lane.armed && !lane.resting && lends {
@@ -252,7 +255,7 @@ impl Inner {
         }
         let Some(poller) = self.poller.filter(|_| !self.watching) else { return Ok(()) };
         self.watching = true;
-        let poll = opcode::PollAdd::new(Fd(poller), libc::POLLIN as u32).multi(true);
+        let poll = opcode::PollAdd::new(Fd(poller), READABLE).multi(true);
         // SAFETY: the entry points to nothing.
         unsafe { self.push(&poll.build().user_data(POLLER)) }
     }

@@ -108,6 +108,7 @@ pub struct Worker<Q> {
     exits: Vec<Option<LinkId>>,
     /// Frames on our own account.
     own: Vec<Packet>,
+    conflicts: Vec<Conflict>,
     /// When the engine has something to do by itself, as it said last.
     due: Option<Instant>,
     /// It speaks for all of them.
@@ -145,6 +146,7 @@ impl<Q: Queue> Worker<Q> {
             batch,
             exits: Vec::with_capacity(BUDGET),
             own: Vec::new(),
+            conflicts: Vec::new(),
             due,
             first,
         }
@@ -270,11 +272,7 @@ impl<Q: Queue> Worker<Q> {
             let Some(packet) = core.take() else { break };
             self.own.push(packet);
         }
-        for Conflict { addr, mac, link } in core.take_conflicts() {
-            let lane = self.lanes.get(usize::from(link.0)).and_then(Option::as_ref);
-            let port = lane.map_or("?", |lane| lane.name.as_str());
-            warn!("port {port}: {mac} also claims our address {addr}; should it keep silent?");
-        }
+        self.conflicts.extend(core.take_conflicts());
         // Links may have gone to other ports since this worker was told: what is for those is refused.
         let gone = |lane: &Lane<Q>| core.term(lane.link) != lane.term;
         for lane in self.lanes.iter_mut().flatten().filter(|lane| gone(lane)) {
@@ -284,8 +282,13 @@ impl<Q: Queue> Worker<Q> {
         self.own.len() == OWN_MAX
     }
 
-    /// Sends what was [heard](Self::listen), and all that there may be beyond.
+    /// Sends what was [heard](Self::listen), and all that there may be beyond; tells people the rest.
     fn speak(&mut self, mut more: bool) {
+        for Conflict { addr, mac, link } in self.conflicts.drain(..) {
+            let lane = self.lanes.get(usize::from(link.0)).and_then(Option::as_ref);
+            let port = lane.map_or("?", |lane| lane.name.as_str());
+            warn!("port {port}: {mac} also claims our address {addr}; should it keep silent?");
+        }
         loop {
             for packet in &mut self.own {
                 send(&mut self.lanes, &self.shared, packet.link, packet);
