@@ -16,6 +16,23 @@ pub mod reactor;
 pub mod socket;
 pub mod sys;
 pub mod tap;
+// The processors that the ring's crate has bindings for; Cargo.toml has the same list.
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64",
+    target_arch = "powerpc64"
+))]
+pub mod uring;
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64",
+    target_arch = "powerpc64"
+)))]
+#[path = "no_uring.rs"]
 pub mod uring;
 mod watch;
 pub mod worker;
