@@ -232,7 +232,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
         22,
         &["unknown scheduler `shh`", "rr wrr lc wlc lblc lblcr dh sh"],
     ),
-    ("-A -u 10.0.0.1:80 --pe sip", 24, &["`sip` is known but not built"]),
+    ("-A -u 10.0.0.1:80 --pe spi", 24, &["persistence engine", "`sip`"]),
     ("-A -u 10.0.0.1:80 -p 2678401", 22, &["illegal timeout", "1 to 2678400"]),
     ("-A -u 10.0.0.1:80 -p0", 21, &["illegal timeout `0`"]),
     ("-A -u 10.0.0.1:80 -M 255.255.0.256", 22, &["illegal persistence mask"]),

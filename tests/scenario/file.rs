@@ -33,6 +33,8 @@ pub(crate) enum Step {
     List(Vec<String>),
     /// Connections: protocol, state, client, virtual, server, seconds left.
     Conns(Vec<String>),
+    /// Templates that are known by a Call-ID: as connections, with that at the end.
+    Calls(Vec<String>),
     /// Connections, packets and bytes in and out, of each service and server.
     Stats(Vec<String>),
     /// Drop counters that have moved since the last look.
@@ -87,13 +89,14 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
                 ..,
                 Step::List(block)
                 | Step::Conns(block)
+                | Step::Calls(block)
                 | Step::Stats(block)
                 | Step::Refused(_, block),
             )) => {
                 block.push(squeezed(line));
                 Ok(())
             }
-            _ => Err("a line of a block without list, conns, stats or refused".into()),
+            _ => Err("a line of a block without list, conns, calls, stats or refused".into()),
         };
     }
     let (at, rest) = line.trim().split_once(char::is_whitespace).ok_or("a step is missing")?;
@@ -111,6 +114,7 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
         "refused" => Step::Refused(rest.to_owned(), Vec::new()),
         "list" => Step::List(Vec::new()),
         "conns" => Step::Conns(Vec::new()),
+        "calls" => Step::Calls(Vec::new()),
         "stats" => Step::Stats(Vec::new()),
         "drops" => Step::Drops(rest.split_whitespace().map(str::to_owned).collect()),
         station => packet_step(station, rest)?,

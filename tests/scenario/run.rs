@@ -57,6 +57,7 @@ impl Player {
                 same_lines(wanted, listing.lines().skip(3).map(squeezed).collect())
             }
             Step::Conns(wanted) => self.conns(wanted),
+            Step::Calls(wanted) => same_lines(wanted, self.calls()),
             Step::Stats(wanted) => same_lines(wanted, self.stats()),
             Step::Drops(wanted) => self.moved(wanted),
         }
@@ -125,6 +126,18 @@ impl Player {
             true => Ok(()),
             false => Err(format!("other connections:{missing}{beyond}")),
         }
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let table = self.world.engine.director().table();
+        let all = (0..).map_while(|place| table.entries(place)).flatten();
+        let call = |(conn, call): (&Conn, Option<&[u8]>)| {
+            let call: String = call?.iter().copied().map(char::from).collect();
+            Some(format!("{} {call}", conn_line(conn)))
+        };
+        let mut lines: Vec<_> = all.filter_map(call).collect();
+        lines.sort();
+        lines
     }
 
     /// `ipvsadm -Ln --stats --exact` without its title.
