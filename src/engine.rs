@@ -131,7 +131,7 @@ impl Engine {
             }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
-                self.slow.router = self.config.knobs.ip6_forward;
+                self.slow.set_knobs(&self.config.knobs);
                 Ok(())
             }
             Command::AddPort { .. }

@@ -117,6 +117,10 @@ pub struct Knobs {
     pub ip6_forward: bool,
     /// One first packet in so many is dropped when `drop_packet` is 3.
     pub am_droprate: u32,
+    /// Milliseconds between two ICMP errors to an IPv4 target, after a burst; 0 is no limit.
+    pub icmp_ratelimit_ms: u32,
+    /// The same for IPv6.
+    pub icmp6_ratelimit_ms: u32,
     /// Pages of available memory below which the automatic defences act.
     pub amemthresh: u32,
     /// No effect here.
@@ -164,6 +168,8 @@ impl Default for Knobs {
             ip_forward: true,
             ip6_forward: true,
             am_droprate: 10,
+            icmp_ratelimit_ms: 1000,
+            icmp6_ratelimit_ms: 1000,
             amemthresh: 1024,
             backup_only: false,
             cache_bypass: false,

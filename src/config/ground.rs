@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use crate::packet::{Endpoint, Family, Mac};
+use crate::sched::{Scheduler, MH_SERVERS_MAX};
 
 use super::knob::Knob;
 use super::marks::MarkRule;
@@ -51,6 +52,11 @@ impl Config {
             Command::EditService(spec) => {
                 let known = self.services.get_mut(&spec.key).ok_or(Refusal::NoSuchService)?;
                 check_service(spec)?;
+                // Servers that are added later are beyond mh's table as well, and get nobody.
+                let becomes = |kind| known.0.scheduler != kind && spec.scheduler == kind;
+                if becomes(Some(Scheduler::Mh)) && known.1.len() > MH_SERVERS_MAX {
+                    return Err(Refusal::TooManyServers);
+                }
                 known.0 = spec.clone();
                 Ok(())
             }

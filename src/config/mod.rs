@@ -370,6 +370,8 @@ pub enum Refusal {
     OutOfRange,
     /// An address that cannot be a real server's.
     NotUnicast,
+    /// `-E -s mh` of a service with more servers than its table has places.
+    TooManyServers,
     /// `-s`, `--pe`: nobody knows the name.
     UnknownScheduler,
     /// `--start-daemon` of one that runs.
@@ -391,7 +393,8 @@ impl fmt::Display for Refusal {
             Self::DestExists => "Destination already exists",
             Self::NoSuchDest => "No such destination",
             Self::OutOfRange => "Numerical result out of range",
-            Self::NotUnicast => {
+            // The kernel's errno is the same for both.
+            Self::NotUnicast | Self::TooManyServers => {
                 "Invalid operation.  Possibly wrong module version, address not unicast, ..."
             }
             Self::UnknownScheduler => "Scheduler or persistence engine not found",

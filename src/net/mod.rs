@@ -19,7 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::packet::eth::{ethertype, Ethernet, HEADER};
 use crate::packet::icmp::Neighbour;
-use crate::packet::{vnet, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::options::{self, BadOption};
+use crate::packet::{icmp, vnet, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
@@ -252,6 +253,7 @@ impl Router {
         if discovery {
             return Err(Verdict::Punt(Why::Discovery));
         }
+        options::check(packet.bytes(), &headers).map_err(bad_option)?;
         Ok(headers)
     }
 
@@ -476,6 +478,19 @@ fn take_ethernet(link: &Link, packet: &mut Packet) -> Result<bool, Verdict> {
     }
 }
 
+/// What is said about the options of a packet, in the name of the address that it was sent to if that
+/// is ours.
+const fn bad_option(bad: BadOption) -> Verdict {
+    let reason = DropReason::IpOptions;
+    match bad {
+        BadOption::SourceRoute => Verdict::Drop(reason),
+        BadOption::Malformed(at) => {
+            let source = icmp::Source::Destination;
+            Verdict::Punt(Why::Error { error: icmp::Error::Parameter(at), source, reason })
+        }
+    }
+}
+
 /// The broadcast address of a network, where it has one (RFC 919, RFC 3021).
 fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
     let IpAddr::V4(addr) = addr else { return None };
@@ -487,7 +502,7 @@ fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::packet::ip::Fresh;
-    use crate::packet::{eth, icmp, proto};
+    use crate::packet::{eth, proto};
 
     const OURS: Mac = Mac([2, 0, 0, 0, 1, 1]);
     const PEER: Mac = Mac([2, 0, 0, 0, 1, 9]);

@@ -4,8 +4,7 @@
 //! checksum, RFC 1122 section 3.2.1 and RFC 8200) and cuts link padding off. IPv6 extension headers
 //! are walked to the transport header, [`EXTENSIONS_MAX`] of them at most.
 //!
-//! Left out on purpose: options are looked at only to refuse source routing, as the kernel does by
-//! default; record route and timestamp travel unedited.
+//! Left out on purpose: IPv4 options, which are `options`'s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -105,11 +104,8 @@ impl Headers {
         if usize::from(len) < header_len || (!quoted && usize::from(len) > bytes.len()) {
             return Err(DropReason::IpLength);
         }
-        if !quoted {
-            if checksum::of(header.slice()) != 0 {
-                return Err(DropReason::IpChecksum);
-            }
-            check_options(header.options())?;
+        if !quoted && checksum::of(header.slice()) != 0 {
+            return Err(DropReason::IpChecksum);
         }
         let later = header.fragments_offset().value() != 0;
         Ok(Self {
@@ -175,29 +171,6 @@ const fn fragment(later: bool, more: bool) -> Fragment {
         (false, true) => Fragment::First,
         (false, false) => Fragment::Whole,
     }
-}
-
-/// Refuses malformed IPv4 options and source routing (RFC 791 section 3.1).
-fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
-    const LOOSE_SOURCE_ROUTE: u8 = 131;
-    const STRICT_SOURCE_ROUTE: u8 = 137;
-    while let Some((&kind, rest)) = options.split_first() {
-        match kind {
-            END => break,
-            NOP => options = rest,
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::IpOptions),
-            _ => {
-                let len = usize::from(*rest.first().ok_or(DropReason::IpOptions)?);
-                if len < 2 {
-                    return Err(DropReason::IpOptions);
-                }
-                options = options.get(len..).ok_or(DropReason::IpOptions)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 struct Chain {

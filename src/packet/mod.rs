@@ -10,6 +10,7 @@ pub mod eth;
 pub mod icmp;
 pub mod ip;
 pub mod l4;
+pub mod options;
 pub mod sip;
 pub mod tunnel;
 pub mod vnet;
