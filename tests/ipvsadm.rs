@@ -170,6 +170,11 @@ fn arguments_are_read_as_the_tool_reads_them() {
 }
 
 #[test]
+fn wrong_commands_are_refused_in_the_tools_words() {
+    replay("errors", include_str!("golden/errors.txt"));
+}
+
+#[test]
 fn rules_on_standard_input_are_done_as_the_tool_does_them() {
     replay("restore", include_str!("golden/restore.txt"));
 }

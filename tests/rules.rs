@@ -470,12 +470,12 @@ fn mh_is_refused_to_a_service_of_more_servers_than_its_table_has_places() {
     };
     let edited = |count| {
         let text = format!("-A -t 10.0.0.1:80\n{}-E -t 10.0.0.1:80 -s mh\n", servers(count));
-        tapvs::config::rules::load("r", &text)
+        load("r", &text)
     };
     assert!(edited(4093).is_ok());
     let complaints = edited(4094).expect_err("one too many");
     let told: String = complaints.iter().map(ToString::to_string).collect();
     assert!(told.contains("Invalid operation") && told.contains("4093"), "{told}");
     let later = format!("-A -t 10.0.0.1:80 -s mh\n{}", servers(4100));
-    assert!(tapvs::config::rules::load("r", &later).is_ok(), "the kernel takes them, too");
+    assert!(load("r", &later).is_ok(), "the kernel takes them, too");
 }

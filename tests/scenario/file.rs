@@ -35,6 +35,10 @@ pub(crate) enum Step {
     Conns(Vec<String>),
     /// Templates that are known by a Call-ID: as connections, with that at the end.
     Calls(Vec<String>),
+    /// What `ipvsadm` prints with these arguments.
+    Show(String, Vec<String>),
+    /// `-Z` of one service, by the words that name it, or of all.
+    Zero(String),
     /// Connections, packets and bytes in and out, of each service and server.
     Stats(Vec<String>),
     /// Drop counters that have moved since the last look.
@@ -91,12 +95,13 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
                 | Step::Conns(block)
                 | Step::Calls(block)
                 | Step::Stats(block)
+                | Step::Show(_, block)
                 | Step::Refused(_, block),
             )) => {
                 block.push(squeezed(line));
                 Ok(())
             }
-            _ => Err("a line of a block without list, conns, calls, stats or refused".into()),
+            _ => Err("a line of a block without list, conns, calls, show, stats or refused".into()),
         };
     }
     let (at, rest) = line.trim().split_once(char::is_whitespace).ok_or("a step is missing")?;
@@ -114,6 +119,8 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
         "refused" => Step::Refused(rest.to_owned(), Vec::new()),
         "list" => Step::List(Vec::new()),
         "conns" => Step::Conns(Vec::new()),
+        "show" => Step::Show(rest.to_owned(), Vec::new()),
+        "zero" => Step::Zero(rest.to_owned()),
         "calls" => Step::Calls(Vec::new()),
         "stats" => Step::Stats(Vec::new()),
         "drops" => Step::Drops(rest.split_whitespace().map(str::to_owned).collect()),
