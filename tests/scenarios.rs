@@ -44,6 +44,7 @@ fn what_was_not_written_is_noticed_with_its_line() {
         (&format!("{right}\n 0ms drops no-route=1"), 8, "dropped:"),
         (&format!("{right}\n 0ms list\n    UDP 10.80.0.10:53 wrr"), 8, "10.80.0.10:53 rr"),
         (&format!("{right}\n 0ms conns"), 8, "unexpected UDP"),
+        (&format!("{right}\n 0ms count 2..9"), 8, "there are 1"),
         (&format!("{right}\n 0ms show -Sn\n    -A -u 10.80.0.10:53 -s wrr"), 8, "-s rr"),
         (&format!("{right}\n 0ms zero -u 10.80.0.10:54"), 8, "No such service"),
         (&format!("{right}\n 0ms rs9 < udp 1.1.1.1:1 > 2.2.2.2:2"), 8, "no station"),

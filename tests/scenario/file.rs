@@ -33,6 +33,8 @@ pub(crate) enum Step {
     List(Vec<String>),
     /// Connections: protocol, state, client, virtual, server, seconds left.
     Conns(Vec<String>),
+    /// How many connections and templates there are, at least and at most, where chance decides.
+    Count(usize, usize),
     /// Templates that are known by a Call-ID: as connections, with that at the end.
     Calls(Vec<String>),
     /// What `ipvsadm` prints with these arguments.
@@ -121,6 +123,11 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
         "conns" => Step::Conns(Vec::new()),
         "show" => Step::Show(rest.to_owned(), Vec::new()),
         "zero" => Step::Zero(rest.to_owned()),
+        "count" => {
+            let (least, most) = rest.split_once("..").ok_or("count LEAST..MOST")?;
+            let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
+            Step::Count(number(least)?, number(most)?)
+        }
         "calls" => Step::Calls(Vec::new()),
         "stats" => Step::Stats(Vec::new()),
         "drops" => Step::Drops(rest.split_whitespace().map(str::to_owned).collect()),

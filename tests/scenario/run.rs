@@ -75,6 +75,11 @@ impl Player {
                 same_lines(wanted, listing.lines().skip(3).map(squeezed).collect())
             }
             Step::Conns(wanted) => self.conns(wanted),
+            Step::Count(least, most) => {
+                let count = self.world.engine.director().table().len();
+                let fits = (*least..=*most).contains(&count);
+                fits.then_some(()).ok_or_else(|| format!("there are {count}"))
+            }
             Step::Calls(wanted) => same_lines(wanted, self.calls()),
             Step::Show(args, wanted) => {
                 let text = self.show(args)?;
