@@ -224,6 +224,12 @@ impl Fast {
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
         if let Decision::Carry(binding) = self.director.related(now, packet, &headers) {
+            // It was forwarded once already, and is once more: the kernel counts both.
+            if headers.ttl <= 1 {
+                return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
+            }
+            ip::decrement_ttl(packet.bytes_mut(), headers.family);
+            headers.ttl -= 1;
             forward::rewrite(packet, &headers, &binding, || None).map_err(Verdict::Drop)?;
             let no_route = told(Error::NetUnreachable, DropReason::NoRoute);
             let hop = self.router.route(binding.dest.addr).ok_or(no_route)?;

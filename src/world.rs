@@ -143,6 +143,8 @@ pub struct Knobs {
     pub schedule_icmp: bool,
     /// As `drop_entry`: the second set of TCP tables.
     pub secure_tcp: u32,
+    /// Counters and rates are sampled; without, what is shown stands still.
+    pub run_estimation: bool,
     /// No effect here.
     pub snat_reroute: bool,
     /// 0: a SYN on an old connection stays with it; 1: TIME_WAIT and CLOSE are scheduled anew;
@@ -181,6 +183,7 @@ impl Default for Knobs {
             lblcr_expiration_s: 86400,
             schedule_icmp: false,
             secure_tcp: 0,
+            run_estimation: true,
             snat_reroute: true,
             conn_reuse_mode: 1,
             expire_nodest_conn: false,

@@ -114,7 +114,8 @@ pub const KNOBS: &[KnobInfo] = &[
     switch("net.ipv4.vs.backup_only", 0, "do not balance while the backup daemon runs")
         .at(|k| k.backup_only.into(), |k, v| k.backup_only = v != 0)
         .moot("there is no backup daemon yet"),
-    switch("net.ipv4.vs.run_estimation", 1, "count rates"),
+    switch("net.ipv4.vs.run_estimation", 1, "sample counters and rates for listings")
+        .at(|k| k.run_estimation.into(), |k, v| k.run_estimation = v != 0),
     switch("net.ipv4.vs.sync_version", 1, "version of the sync messages that are sent"),
     range("net.ipv4.vs.sync_threshold", 0, INT, 3, "packets after which a connection is synced"),
     range("net.ipv4.vs.sync_refresh_period", 0, INT, 0, "seconds between syncs of a connection"),
