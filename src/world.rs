@@ -125,7 +125,7 @@ pub struct Knobs {
     pub amemthresh: u32,
     /// No effect here.
     pub backup_only: bool,
-    /// A service by mark without a server sends packets on to their own address: never to one of ours.
+    /// A service by mark without a server sends packets on to where they were sent, unless that is here.
     pub cache_bypass: bool,
     /// No effect here.
     pub conntrack: bool,

@@ -59,8 +59,9 @@ fn what_was_not_written_is_noticed_with_its_line() {
 #[test]
 fn large_numbers_and_rates_are_shown_as_the_kernel_counts_them() {
     let flood = |count: usize| {
-        let packet = format!("udp 10.90.1.1:4000 > 10.80.0.10:53 data=1000");
-        let there = format!(" 0ms client > {packet}\n 0ms rs1 < udp 10.90.1.1:4000 > 10.81.0.11:53\n");
+        let packet = "udp 10.90.1.1:4000 > 10.80.0.10:53 data=1000";
+        let there =
+            format!(" 0ms client > {packet}\n 0ms rs1 < udp 10.90.1.1:4000 > 10.81.0.11:53\n");
         there.repeat(count)
     };
     let shown = |at: &str, args: &str, numbers: [&str; 2]| {

@@ -175,13 +175,18 @@ impl<'a> View<'a> {
     /// Of a network and a route of the same length the route counts.
     fn way(&self, addr: IpAddr) -> Way<'a> {
         let near = self.near(addr);
-        let routes = self.config.routes.iter().filter(|(prefix, _)| prefix.contains(addr));
+        let by_mark =
+            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
+        let routes = self.config.routes.iter();
+        let routes = routes.filter(|(prefix, to)| prefix.contains(addr) && !by_mark(to));
         let Some((prefix, target)) = routes.max_by_key(|(prefix, _)| prefix.len) else {
             return near.map_or(Way::Nowhere, |(_, port)| Way::Near(port));
         };
         match (near, target) {
             (Some((len, port)), _) if len > prefix.len => Way::Near(port),
-            (_, RouteTarget::Local) => Way::Local,
+            (_, RouteTarget::Local | RouteTarget::LocalIn(_) | RouteTarget::Rule { .. }) => {
+                Way::Local
+            }
             (_, RouteTarget::Dev(dev)) => self.port(dev).map_or(Way::Nowhere, Way::Near),
             (_, RouteTarget::Via { gateway, dev: Some(dev) }) => {
                 Way::Gateway(*gateway, self.port(dev))

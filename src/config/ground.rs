@@ -20,6 +20,9 @@ use super::{
 /// The most ports of one tapvs.
 pub(super) const PORTS_MAX: usize = 64;
 
+/// The most `ip rule` lines and routes in tables; a marked packet is held against them.
+const ROUTE_RULES_MAX: usize = 64;
+
 /// The longest name of a network device, in bytes (`IFNAMSIZ` less its NUL).
 pub(super) const NAME_MAX: usize = 15;
 
@@ -208,6 +211,7 @@ impl Config {
     ) -> Result<(), Refusal> {
         let fits = |target: &RouteTarget| match target {
             RouteTarget::Local => local,
+            RouteTarget::LocalIn(_) | RouteTarget::Rule { .. } => false,
             RouteTarget::Dev(port) => {
                 !local && gateway.is_none() && dev.is_none_or(|dev| dev == port)
             }
@@ -226,6 +230,12 @@ impl Config {
         Ok(())
     }
 
+    fn rules(&self) -> usize {
+        let by_mark =
+            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
+        self.routes.iter().filter(|(_, to)| by_mark(to)).count()
+    }
+
     fn add_route(
         &mut self,
         prefix: Prefix,
@@ -241,12 +251,21 @@ impl Config {
             RouteTarget::Via { gateway, .. } if !is_host(*gateway) => {
                 return Err(Refusal::Host(format!("{gateway} is no address of a gateway")));
             }
-            RouteTarget::Via { .. } | RouteTarget::Dev(_) | RouteTarget::Local => {}
+            RouteTarget::LocalIn(_) | RouteTarget::Rule { .. }
+                if self.rules() >= ROUTE_RULES_MAX =>
+            {
+                return Err(Refusal::Host(format!(
+                    "there are {ROUTE_RULES_MAX} such rules already"
+                )));
+            }
+            RouteTarget::Via { .. }
+            | RouteTarget::Dev(_)
+            | RouteTarget::Local
+            | RouteTarget::LocalIn(_)
+            | RouteTarget::Rule { .. } => {}
         }
-        // The kernel keeps local networks in a table of their own.
-        let local = |target: &RouteTarget| *target == RouteTarget::Local;
         let same = |(known, to): &&mut (Prefix, RouteTarget)| {
-            *known == prefix && local(to) == local(target)
+            *known == prefix && in_same_table(to, target)
         };
         match self.routes.iter_mut().find(same) {
             None => self.routes.push((prefix, target.clone())),
@@ -387,6 +406,13 @@ impl Config {
         let link_local = matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local());
         is_host(addr) && !link_local && !networks.any(|&own| is_broadcast_of(own, addr))
     }
+}
+
+/// Whether two routes are in one table, where there is place for one. The kernel keeps local networks
+/// in a table of their own.
+fn in_same_table(a: &RouteTarget, b: &RouteTarget) -> bool {
+    let plain = |to: &RouteTarget| matches!(to, RouteTarget::Via { .. } | RouteTarget::Dev(_));
+    a == b || (plain(a) && plain(b))
 }
 
 /// The kernel answers a prefix length of the mask that cannot be with EINVAL, as it does for the

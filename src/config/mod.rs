@@ -234,6 +234,18 @@ pub enum RouteTarget {
     Dev(String),
     /// `local … dev lo`: the whole network is ours.
     Local,
+    /// Ours for packets that a rule sends to this table (`ip route add local … table N`).
+    LocalIn(u32),
+    /// Packets with a mark ask a table first (`ip rule add fwmark M/MASK table N`); the prefix is the
+    /// whole family.
+    Rule {
+        /// The mark, as far as the mask goes.
+        mark: u32,
+        /// Which bits of it count.
+        mask: u32,
+        /// The table's number.
+        table: u32,
+    },
 }
 
 /// One thing that the operator wants.

@@ -329,7 +329,10 @@ fn named_port(command: &Command) -> Option<&str> {
         Command::RemoveRoute { dev, .. } => dev.as_deref(),
         Command::AddRoute { target, .. } => match target {
             RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. } => Some(dev),
-            RouteTarget::Via { dev: None, .. } | RouteTarget::Local => None,
+            RouteTarget::Via { dev: None, .. }
+            | RouteTarget::Local
+            | RouteTarget::LocalIn(_)
+            | RouteTarget::Rule { .. } => None,
         },
         Command::AddMarkRule { rule, .. } => rule.matches.in_port.as_ref().map(|port| &*port.want),
         Command::AddPort { .. }

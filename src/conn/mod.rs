@@ -32,6 +32,8 @@ pub enum Forward {
     Tunnel,
     /// To the server's link address, unchanged.
     Route,
+    /// To no server, but where the client sent them.
+    Bypass,
 }
 
 /// Facts about a connection that are true or not.
@@ -143,7 +145,7 @@ impl Conn {
     pub const fn reply_source(&self) -> Endpoint {
         match self.forward {
             Forward::Masq => self.dest,
-            Forward::Tunnel | Forward::Route => self.virt,
+            Forward::Tunnel | Forward::Route | Forward::Bypass => self.virt,
         }
     }
 }

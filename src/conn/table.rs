@@ -146,9 +146,7 @@ impl Table {
     /// The template of a client network and a virtual endpoint.
     pub fn find_template(&self, proto: u8, client: IpAddr, virt: Endpoint) -> Option<ConnId> {
         self.find(proto, Endpoint::new(client, 0), |conn| {
-            conn.virt == virt
-                && conn.flags.has(Flags::TEMPLATE)
-                && !conn.flags.has(Flags::CALL)
+            conn.virt == virt && conn.flags.has(Flags::TEMPLATE) && !conn.flags.has(Flags::CALL)
         })
     }
 

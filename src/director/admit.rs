@@ -5,12 +5,12 @@
 //! ignores its servers' ports; that `--pe sip` knows templates by Call-ID too, and lets servers open
 //! calls (`ip_vs_new_conn_out`).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::service::{Dest, DestId, ServiceId, FTP, FTP_DATA};
-use super::{Decision, Director};
+use super::{Binding, Decision, Director};
 use crate::config::{Method, ServiceKey, ServiceSpec};
-use crate::conn::{Conn, ConnId, Flags, Forward};
+use crate::conn::{Conn, ConnId, Direction, Flags, Forward};
 use crate::packet::l4::{self, Event};
 use crate::packet::{icmp, proto, sip, DropReason, Endpoint, Family, Flow, Headers, Packet};
 use crate::world::Instant;
@@ -47,6 +47,33 @@ impl Director {
         self.schedule(now, &First { mark: packet.mark, flow, data: data_of(packet, headers) })
     }
 
+    /// `cache_bypass`: makes a connection that belongs to no server, for a packet that goes on to where
+    /// it was sent.
+    ///
+    /// # Errors
+    /// What to do with the packet if there is to be none.
+    pub fn bypass(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        headers: &Headers,
+    ) -> Result<Binding, Decision> {
+        let (bytes, gone) = (packet.bytes(), Decision::Drop(DropReason::NoDestination));
+        let flow = headers.flow(bytes).ok_or(gone)?;
+        let nowhere = match headers.family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let mut conn = Conn::new(flow.proto, flow.src, flow.dst, Endpoint::new(nowhere, 0));
+        conn.forward = Forward::Bypass;
+        conn.dest_id = self.services.nobody();
+        conn.flags.set(Flags::INACTIVE.and(Flags::NO_OUTPUT));
+        let id = self.enter(now, conn, None)?;
+        self.count_in(id, headers.len);
+        self.touch(now, id, Direction::Input, Event::of(headers, bytes));
+        Ok(self.binding(id))
+    }
+
     /// `schedule_icmp`: makes a connection for the conversation that an ICMP error speaks of. Nobody is
     /// told that there is no server for it.
     pub(super) fn admit_related(
@@ -61,6 +88,7 @@ impl Director {
         let first = First { mark, flow, data: &[] };
         self.schedule(now, &first).map_err(|decision| match decision {
             Decision::Refuse(_, reason) => Decision::Drop(reason),
+            Decision::Bypass => Decision::Drop(DropReason::NoDestination),
             other => other,
         })
     }
@@ -241,11 +269,8 @@ impl Director {
     /// What becomes of a first packet for which no destination can be had.
     fn nobody(&self, service: ServiceId, flow: &Flow) -> Decision {
         let spec = &self.services.service(service).spec;
-        // The kernel would send the packet on to its own address, which is ours, and give up in
-        // silence; for IPv4 it asks first whose address that is.
-        let is_mark = matches!(spec.key, ServiceKey::Mark { .. });
-        if self.knobs.cache_bypass && is_mark && flow.dst.addr.is_ipv6() {
-            return Decision::Drop(DropReason::NoDestination);
+        if self.knobs.cache_bypass && matches!(spec.key, ServiceKey::Mark { .. }) {
+            return Decision::Bypass;
         }
         if port_of(spec) == Some(FTP) && flow.dst.port != FTP {
             return Decision::Pass;

@@ -57,6 +57,9 @@ pub enum Decision {
     },
     /// It is gone, understood.
     Learnt,
+    /// Nobody serves it, and it may go on to where it was sent, unless that is here: see
+    /// [`Director::bypass`].
+    Bypass,
     /// Its sender is told that it cannot be, and it is gone.
     Refuse(icmp::Error, DropReason),
     /// It is gone.

@@ -4,13 +4,13 @@
 //! lives on for its connections and comes back to life, counts and all, when it is added again; the
 //! order of lookup is mark, exact address, FTP data, any port.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::time::Duration;
 
 use super::slots::Slots;
 use super::stats::Stats;
-use crate::config::{DestSpec, Method, Refusal, ServiceKey, ServiceSpec};
+use crate::config::{DestSpec, Method, Refusal, ServiceKey, ServiceSpec, TunnelType};
 use crate::packet::{proto, Endpoint, Family, Flow};
 use crate::sched::{self, Candidate, Change, Expiration, Flags, Pool, Request, Scheduler};
 use crate::world::{Instant, Keyed, Map, Rng};
@@ -131,6 +131,7 @@ pub struct Services {
     ftp: usize,
     /// Services with a persistence engine.
     engines: usize,
+    nobody: Option<DestId>,
     /// Services whose schedulers have something to collect.
     collecting: usize,
     rng: Rng,
@@ -149,6 +150,7 @@ impl Services {
             any_port: 0,
             ftp: 0,
             engines: 0,
+            nobody: None,
             collecting: 0,
             rng: Rng::new(rng.next_u64()),
         }
@@ -197,6 +199,20 @@ impl Services {
 
     pub(super) fn service_mut(&mut self, id: ServiceId) -> &mut Service {
         self.services.find_mut(id).expect("a service's place is valid until its removal")
+    }
+
+    /// The destination of what no server serves: it is of no service, and counts for nobody.
+    pub(super) fn nobody(&mut self) -> DestId {
+        if let Some(nobody) = self.nobody {
+            return nobody;
+        }
+        let nowhere = Endpoint::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let key = ServiceKey::Address { proto: 0, virt: nowhere };
+        let (method, weight, tunnel) = (Method::Route, 1, TunnelType::Ipip);
+        let spec = DestSpec { dest: nowhere, method, weight, upper: 0, lower: 0, tunnel };
+        let id = self.dests.put(fresh_dest(NO_SERVICE, key, spec));
+        self.nobody = Some(id);
+        id
     }
 
     /// The destination at a place.
@@ -548,7 +564,7 @@ fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
 impl Dest {
     /// The service it belongs to, as long as it is available.
     pub(super) fn service(&self) -> Option<ServiceId> {
-        self.available.then_some(self.service)
+        (self.available && self.service != NO_SERVICE).then_some(self.service)
     }
 
     /// The operator has said something else of it.
@@ -607,8 +623,7 @@ mod tests {
         let virt = at(1, 80);
         let tcp = ServiceKey::Address { proto: proto::TCP, virt };
         assert_eq!(all.add(service(tcp, Scheduler::Rr)), Ok(()));
-        let speaks =
-            |all: &Services, proto| all.masq_server(&from(at(7, 80), proto)).is_some();
+        let speaks = |all: &Services, proto| all.masq_server(&from(at(7, 80), proto)).is_some();
         assert_eq!(all.add_dest(&tcp, server(at(7, 80), Method::Masq)), Ok(()));
         assert!(speaks(&all, proto::TCP) && !speaks(&all, proto::UDP));
         assert_eq!(all.add_dest(&KEY, server(at(7, 80), Method::Masq)), Ok(()));

@@ -112,6 +112,9 @@ pub struct Router {
     links: Vec<Option<Link>>,
     roles: Map<IpAddr, Role>,
     local: Table<()>,
+    /// Network, bits, table; and family, mark, mask, table. There are few.
+    marked_networks: Vec<(IpAddr, u8, u32)>,
+    mark_rules: Vec<(Family, u32, u32, u32)>,
     routes: Table<Target>,
     neighbours: Neighbours,
 }
@@ -123,6 +126,8 @@ impl Router {
         let mut router = Self {
             roles: Map::with_hasher(Keyed::new(&mut rng)),
             local: Table::new(&mut rng),
+            marked_networks: Vec::new(),
+            mark_rules: Vec::new(),
             routes: Table::new(&mut rng),
             neighbours: Neighbours::new(rng),
             links: Vec::new(),
@@ -145,6 +150,8 @@ impl Router {
         self.links = links;
         self.links.iter_mut().flatten().for_each(Link::complete);
         self.local.clear();
+        self.marked_networks.clear();
+        self.mark_rules.clear();
         self.routes.clear();
         self.roles.retain(|_, role| {
             *role = Role { virt: role.virt, ..Role::default() };
@@ -196,6 +203,28 @@ impl Router {
     /// Forgets the route for a prefix; gives whether there was one.
     pub fn remove_route(&mut self, prefix: IpAddr, len: u8) -> bool {
         self.routes.remove(prefix, len).is_some()
+    }
+
+    /// Makes a network ours for packets that ask this table (`ip route add local … table N`).
+    pub fn add_marked_network(&mut self, prefix: IpAddr, len: u8, table: u32) {
+        self.marked_networks.push((prefix, len, table));
+    }
+
+    /// Lets packets whose mark is `mark` under `mask` ask a table (`ip rule add fwmark …`).
+    pub fn add_mark_rule(&mut self, family: Family, mark: u32, mask: u32, table: u32) {
+        self.mark_rules.push((family, mark, mask, table));
+    }
+
+    /// Whether a packet to `addr`, which is not ours by itself, is ours by its mark.
+    pub fn is_local_by_mark(&self, mark: u32, addr: IpAddr) -> bool {
+        let ours = |table: u32| {
+            let mut all = self.marked_networks.iter();
+            all.any(|&(net, len, in_table)| in_table == table && route::contains(net, len, addr))
+        };
+        let asks = |&&(family, wanted, mask, _): &&(Family, u32, u32, u32)| {
+            family == Family::of(addr) && mark & mask == wanted
+        };
+        self.mark_rules.iter().filter(asks).any(|&(.., table)| ours(table))
     }
 
     /// Makes a whole network ours (`ip route add local …`).
