@@ -280,8 +280,11 @@ impl Fast {
 
     /// Sends a finished packet; one that came in fragments leaves in fragments no larger.
     fn leave(&mut self, now: Instant, packet: &mut Packet, hop: Hop, largest: u16) -> Verdict {
-        let mtu = hop.mtu.min(largest);
-        if largest != u16::MAX && packet.len() > usize::from(mtu) {
+        if largest != u16::MAX && packet.len() > usize::from(hop.mtu.min(largest)) {
+            // IPv6 is cut as little as any path must carry, and be it into one fragment.
+            let is_v6 = packet.bytes().first().is_some_and(|first| first >> 4 == 6);
+            let least = if is_v6 { ip::V6_MTU_MIN } else { 0 };
+            let mtu = hop.mtu.min(largest.max(least));
             return Verdict::Punt(Why::TooLong { link: hop.link, next: hop.next, mtu });
         }
         self.router.egress(now, packet, hop)

@@ -21,6 +21,9 @@ pub const V4_HEADER: usize = 20;
 /// Bytes of an IPv6 header.
 pub const V6_HEADER: usize = 40;
 
+/// Bytes of the longest packet that every IPv6 path carries (RFC 8200 section 5).
+pub const V6_MTU_MIN: u16 = 1280;
+
 /// What the fragment fields say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fragment {
@@ -199,7 +202,9 @@ fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
         let header = packet.get(at..at + 8).ok_or(DropReason::ExtensionHeaders)?;
         let len = if next == FRAGMENT {
             let offset = u16::from_be_bytes([header[2], header[3]]);
-            kind = fragment(offset & !7 != 0, offset & 1 != 0);
+            // A fragment that is all of its packet (RFC 6946) is put together like others: without its
+            // fragment header.
+            kind = fragment(offset & !7 != 0, true);
             8
         } else {
             8 + usize::from(header[1]) * 8
