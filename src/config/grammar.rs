@@ -87,6 +87,13 @@ pub enum Line<'a> {
         /// What follows it.
         words: Vec<Word<'a>>,
     },
+    /// `modprobe …` of a module that means something here.
+    Modprobe {
+        /// The program's name as it was written.
+        program: Word<'a>,
+        /// What follows it.
+        words: Vec<Word<'a>>,
+    },
     /// `sysctl …`, `echo … > /proc/sys/…` or a bare `k = v`: keys and values.
     Sysctl(Vec<(Word<'a>, Word<'a>)>),
 }
@@ -187,6 +194,7 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
         "ifconfig" | "route" => Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() }),
+        "modprobe" => Ok(Line::Modprobe { program: first.clone(), words: rest.to_vec() }),
         "echo" => echo(first, rest).map(|pair| Line::Sysctl(vec![pair])),
         "iptables" => Ok(tables(Family::V4, first, rest)),
         "ip6tables" => Ok(tables(Family::V6, first, rest)),
