@@ -480,7 +480,14 @@ pub(crate) mod tests {
         let conns = (0..rng.next_u32() % 6).map(|_| conn(rng)).collect();
         let total = Total { live: counts(rng), counts: counts(rng), rates: counts(rng) };
         let daemons = vec![SyncDaemon::new(SyncRole::Master), SyncDaemon::new(SyncRole::Backup)];
-        Snapshot { services, conns, total, timeouts: Timeouts::default(), daemons }
+        Snapshot {
+            services,
+            conns,
+            total,
+            timeouts: Timeouts::default(),
+            daemons,
+            ftp: vec![(21, 2)],
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //! latest change, and acknowledgements of them, selective ones too, are moved by the sum of all
 //! changes, those before it by the sum of all but the latest.
 //!
-//! Better than the kernel: an answer that the server repeats is translated again, and one that grows
-//! beyond the MTU leaves as two segments.
+//! Better than the kernel: an answer that the server repeats is translated again, and one that fills
+//! the MTU does not grow beyond it.
 
 use super::ftp::{self, Answer, Passive, Request, WRITTEN_MAX};
 use super::Director;
@@ -24,8 +24,12 @@ use crate::world::{Instant, Keyed, Map, Rng};
 /// Control connections that are remembered at most.
 const WATCHED_MAX: usize = 1 << 16;
 
-/// A segment that grows beyond this many bytes is cut where the server had cut it.
-const GROWN_MAX: u16 = 1000;
+/// A packet of more bytes than this does not grow, since it may fill the MTU: the end of the segment
+/// is left out, as if it had been lost, and the server sends it again.
+const LONG: u16 = 1000;
+
+/// The flag of a segment behind whose data nothing follows; where data are left out, some does.
+const FIN: u8 = 1;
 
 /// The helper, and what it remembers of control connections.
 #[derive(Debug)]
@@ -245,21 +249,23 @@ impl Director {
         let mut text = [0; WRITTEN_MAX];
         let written = ftp::write(Endpoint::new(key.1.addr, answer.port), to, &mut text);
         let place = data + answer.place.start..data + answer.place.end;
-        let (was, difference) = (headers.len, length(written.len()) - length(place.len()));
-        let length_now = packet.splice(place, written).ok_or(DropReason::TooBig)?;
-        ip::set_len(packet.bytes_mut(), length_now);
-        headers.len = length_now;
-        if headers.len > was.max(GROWN_MAX) && packet.offload.kind == vnet::Kind::Whole {
-            let size = was.saturating_sub(u16::try_from(data).unwrap_or(was));
-            packet.leave_undone(vnet::Offload::segments(headers.transport, size), 0);
+        let was = headers.len;
+        let mut length = packet.splice(place, written).ok_or(DropReason::TooBig)?;
+        let difference = u32::from(length).wrapping_sub(was.into());
+        if length > was.max(LONG) && packet.offload.kind == vnet::Kind::Whole {
+            length = was;
+            packet.truncate(was.into());
+            packet.bytes_mut()[usize::from(headers.transport) + 13] &= !FIN;
         }
+        ip::set_len(packet.bytes_mut(), length);
+        headers.len = length;
         let Some(watch) = self.helper.watched.get_mut(&key) else { return Ok(()) };
         if watch.answered.is_none_or(|(at, _)| at != seq) {
             watch.asked = None;
         }
         watch.answered = Some((seq, to));
         if difference != 0 {
-            watch.shift.changed(seq, difference.cast_unsigned());
+            watch.shift.changed(seq, difference);
         }
         Ok(())
     }
@@ -328,7 +334,8 @@ impl Director {
     }
 }
 
-/// Looks whether a segment is whole and right; gives where its data begin.
+/// Looks whether a segment is whole and right; gives where its data begin, behind its end if its header
+/// says what cannot be.
 fn check(packet: &Packet, headers: &Headers) -> Result<usize, DropReason> {
     let segment = headers.payload(packet.bytes());
     if segment.len() < l4::header_min(proto::TCP) {
@@ -338,7 +345,9 @@ fn check(packet: &Packet, headers: &Headers) -> Result<usize, DropReason> {
     if !packet.offload.partial && sum() != 0 {
         return Err(DropReason::TransportChecksum);
     }
-    Ok(usize::from(headers.transport) + usize::from(segment[12] >> 4) * 4)
+    let header = usize::from(segment[12] >> 4) * 4;
+    let begin = if header < l4::header_min(proto::TCP) { segment.len() } else { header };
+    Ok(usize::from(headers.transport) + begin)
 }
 
 /// Writes the checksum of a segment that was changed: whole, or the half that is to be there.
@@ -387,9 +396,4 @@ fn move_number(header: &mut [u8], at: usize, shift: Shift) -> bool {
 
 fn number_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-/// A short length, to be subtracted.
-fn length(len: usize) -> i32 {
-    i32::try_from(len).unwrap_or(i32::MAX)
 }

@@ -96,11 +96,6 @@ impl Offload {
         header
     }
 
-    /// What makes an ordinary TCP segment a super-frame of pieces of `size` bytes.
-    pub const fn segments(transport: u16, size: u16) -> Self {
-        Self { partial: true, kind: Kind::Tcp { ecn: false }, size, transport, checksum: 16 }
-    }
-
     /// Whether a packet with this needs nothing.
     pub fn is_none(self) -> bool {
         !self.partial && self.kind == Kind::Whole
