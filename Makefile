@@ -16,7 +16,7 @@ export TAPVS
 # tool=package: what the build and the tests need beyond Rust.
 TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
 	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk
+	timeout=coreutils awk=mawk vsftpd=vsftpd lftp=lftp
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build static demo test netns lint ci clean
@@ -36,9 +36,14 @@ deps: ## install what is missing beyond Rust (Debian packages); nothing missing,
 	[ "$$(id -u)" = 0 ] || { echo "deps: as root, run: apt-get install$$missing"; exit 1; }
 	echo "deps: installing$$missing"
 	export DEBIAN_FRONTEND=noninteractive
-	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 && exit 0
-	apt-get update >/dev/null
-	apt-get install -y --no-install-recommends $$missing
+	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 || {
+	    apt-get update >/dev/null
+	    apt-get install -y --no-install-recommends $$missing
+	}
+	# The tests start an FTP server of their own; the one that the package starts is nobody's wish.
+	case $$missing in *vsftpd*)
+	    systemctl disable --now vsftpd >/dev/null 2>&1 || service vsftpd stop >/dev/null 2>&1 || true ;;
+	esac
 
 build: ## build target/release/tapvs
 	$(CARGO) build --locked --release

@@ -5,7 +5,7 @@
 mod scenario;
 
 use scenario::{decode, ethertype_of, words, Station, World};
-use tapvs::world::{Instant, Rng};
+use tapvs::world::Rng;
 
 const RULES: &str = "\
 modprobe ip_vs_ftp
@@ -186,10 +186,10 @@ fn streams_arrive_whole_when_answers_shrink_and_grow_and_segments_are_repeated()
         let mut rng = Rng::new(seed);
         let mut control = Control::established(ENDS[0]);
         // Numbers wrap on the way.
-        let first = 5001_u32;
+        let first = u32::MAX - 700;
         let (mut sent, mut asked) = (0_u32, 1001_u32);
         let (mut stream, mut whole) = (Stream::default(), Vec::new());
-        let mut acked = |control: &mut Control, stream: &Stream, sent: u32, asked: u32| {
+        let acked = |control: &mut Control, stream: &Stream, sent: u32, asked: u32| {
             let ack = first.wrapping_add(stream.bytes.len() as u32);
             let seen = control.client("A", asked, ack, "", b"").expect("passes");
             assert_eq!(seen.ack, first.wrapping_add(sent), "everything is acknowledged");
@@ -226,7 +226,7 @@ fn an_answer_that_fills_the_packet_does_not_grow_and_the_server_sends_its_end_ag
     let mut control = Control::established(ENDS[0]);
     control.client("PA", 1001, 5001, "", b"PASV\r\n");
     let mut said = b"227 (8,8,8,8,200,13)\r\n".to_vec();
-    said.extend((0..1438).map(|n| b'a' + (n % 26) as u8));
+    said.extend((0..1438).map(|n| b'a' + (n % 26_u32) as u8));
     let meant = [b"227 (10,91,0,7,200,13)\r\n", &said[22..]].concat();
     let mut stream = Stream::default();
     let seen = control.server("FPA", 5001, 1007, &said).expect("passes");
@@ -251,34 +251,4 @@ fn selective_acknowledgements_and_options_that_lie_are_told_in_the_servers_numbe
         control.client("A", 1007, 5048, &format!("topts={padded}"), b"").expect("passes");
     }
     assert_eq!(control.world.account_is_wrong(), None);
-}
-
-#[test]
-fn whoever_floods_with_requests_is_dropped_under_a_name_when_the_memory_is_full() {
-    let mut control = Control::established(ENDS[0]);
-    let mut dropped = 0_u64;
-    for client in 0..65_600_u32 {
-        let from =
-            format!("10.90.{}.{}:{}", client >> 8 & 255, client & 255, 4000 + (client >> 16));
-        let pairs = [
-            ("client", format!("tcp {from} > 10.91.0.7:21 S")),
-            ("rs1", format!("tcp 10.81.0.11:21 > {from} SA")),
-            ("client", format!("tcp {from} > 10.91.0.7:21 PA \"PASV--\"")),
-        ];
-        for (station, line) in &pairs {
-            let data: &[u8] = if line.ends_with('"') { b"PASV\r\n" } else { b"" };
-            let line = line.trim_end_matches(" \"PASV--\"");
-            dropped += u64::from(control.pass(station, line, data).is_none());
-        }
-    }
-    assert_eq!(dropped, 64, "as many as are beyond 65536");
-    let full =
-        control.world.engine.drop_counts().find(|(reason, _)| reason.name() == "helper-full");
-    assert_eq!(full.map(|(_, count)| count), Some(64));
-    control.world.advance(Instant::from_millis(2_000_000));
-    assert_eq!(control.connections(), 0, "everything ends");
-    control = Control { world: control.world, ends: ENDS[0] };
-    control.client("S", 1000, 0, "", b"");
-    control.server("SA", 5000, 1001, b"");
-    assert!(control.client("PA", 1001, 5001, "", b"PASV\r\n").is_some(), "there is room again");
 }

@@ -205,3 +205,86 @@ fn address(text: &[u8], family: Family) -> Option<IpAddr> {
     }
     parts.next().is_none().then(|| Ipv4Addr::from(octets).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn active(text: &str, family: Family) -> Option<String> {
+        match request(text.as_bytes(), family)? {
+            Request::Active(to) => Some(to.to_string()),
+            Request::Passive(_) => None,
+        }
+    }
+
+    fn named(text: &str, passive: Passive, family: Family) -> Option<(Option<IpAddr>, u16, &str)> {
+        let Answer { addr, port, place } = answer(text.as_bytes(), passive, family)?;
+        Some((addr, port, &text[place]))
+    }
+
+    #[test]
+    fn pasv_and_epsv_are_found_anywhere_in_any_case() {
+        let of = |text: &str, family| request(text.as_bytes(), family);
+        let (plain, extended) =
+            (Some(Request::Passive(Passive::Plain)), Some(Request::Passive(Passive::Extended)));
+        assert_eq!(of("NOOP\r\npAsV\r\n", Family::V4), plain);
+        assert_eq!(of("PASV\r\n", Family::V6), None);
+        assert_eq!(of("PASV\n", Family::V4), None);
+        assert_eq!(of("epsv\r\n", Family::V6), extended);
+        assert_eq!(of("EPSV 1\r\n", Family::V4), extended);
+        assert_eq!(of("EPSV 2\r\n", Family::V6), extended);
+        for text in ["EPSV 2\r\n", "EPSV ALL\r\n", "EPSV\n", "EPSV 1", "EPSVx\r\n"] {
+            assert_eq!(of(text, Family::V4), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn port_and_eprt_name_an_endpoint_of_the_connections_family() {
+        let v4 = Some("10.1.2.3:258".to_owned());
+        for text in ["PORT 10,1,2,3,1,2\r\n", "port10,1,2,3,1,2\n", "EPRT |1|10.1.2.3|258|"] {
+            assert_eq!(active(text, Family::V4), v4, "{text}");
+            assert_eq!(active(text, Family::V6), None, "{text}");
+        }
+        let v6 = Some("[fd00::1]:258".to_owned());
+        assert_eq!(active("EPRT !2!fd00::1!258!\r\n", Family::V6), v6);
+        for text in [
+            "PORT 10,1,2,3,1\r\n",
+            "PORT 10,1,2,256,1,2\r\n",
+            "PORT 10,1,2,3,1,2",
+            " PORT 10,1,2,3,1,2\r\n",
+            "EPRT ||10.1.2.3|258|",
+            "EPRT |||258|",
+            "EPRT |1|10.1.2.3|0|",
+            "EPRT |1|10.1.2.3|65536|",
+            "EPRT |1|10.1.2|258|",
+            "EPRT |1|10.1.2.3.4|258|",
+            "EPRT 11110.1.2.312581",
+        ] {
+            assert_eq!(active(text, Family::V4), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read_with_and_without_parentheses_and_address() {
+        let server = Some(IpAddr::from([10, 1, 2, 3]));
+        for text in ["227 (10,1,2,3,1,2)", "227 Mode 10,1,2,3,1,2\r\n", "227 =(10,1,2,3,1,2.\r\n"] {
+            let wanted = Some((server, 258, "10,1,2,3,1,2"));
+            assert_eq!(named(text, Passive::Plain, Family::V4), wanted, "{text}");
+        }
+        let of = |text| named(text, Passive::Extended, Family::V6);
+        assert_eq!(of("229 Mode (|||258|)\r\n"), Some((None, 258, "|||258|")));
+        let addr = Some("fd00::1".parse().expect("an address"));
+        assert_eq!(of("229 (|2|fd00::1|258|)"), Some((addr, 258, "|2|fd00::1|258|")));
+        for text in ["229 |||258|\r\n", "229 (||258|)", "229 (|||258)", "227 (|||258|)", "229 ("] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_longest_endpoint_fits_where_it_is_written() {
+        let widest = Endpoint::new([255, 255, 255, 255].into(), 65535);
+        let mut text = [0; WRITTEN_MAX];
+        assert_eq!(write(widest, Passive::Plain, &mut text), b"255,255,255,255,255,255");
+        assert_eq!(write(widest, Passive::Extended, &mut text), b"|||65535|");
+    }
+}

@@ -192,7 +192,7 @@ impl Director {
 
     /// Looks at a server's segment on its way to the client: an answer that names a port gets the
     /// virtual address, and what follows is told in the client's numbers. Addresses are still the
-    /// server's; `headers` are told of another length.
+    /// server's. Gives the packet's length, which may be another one now.
     ///
     /// # Errors
     /// The reason to drop it.
@@ -201,12 +201,13 @@ impl Director {
         now: Instant,
         id: ConnId,
         packet: &mut Packet,
-        headers: &mut Headers,
-    ) -> Result<(), DropReason> {
+        headers: &Headers,
+    ) -> Result<u16, DropReason> {
         let data = check(packet, headers)?;
         let conn = self.table.get(id);
         let key = (conn.client, conn.virt);
-        let Some(&watch) = self.helper.watched.get(&key) else { return Ok(()) };
+        let mut len = headers.len;
+        let Some(&watch) = self.helper.watched.get(&key) else { return Ok(len) };
         let seq = number_at(packet.bytes(), usize::from(headers.transport) + 4);
         let repeated = watch.answered.filter(|&(at, _)| at == seq).map(|(_, to)| to);
         let mut changed = false;
@@ -218,7 +219,7 @@ impl Director {
                 if repeated.is_none() {
                     self.expect_from_client(now, id, &answer)?;
                 }
-                self.rewrite_answer(key, packet, headers, data, seq, to, &answer)?;
+                len = self.rewrite_answer(key, packet, headers, data, seq, to, &answer)?;
                 changed = true;
             }
         }
@@ -231,21 +232,21 @@ impl Director {
         if changed || moved != seq {
             sum_up(packet, headers);
         }
-        Ok(())
+        Ok(len)
     }
 
-    /// Puts the virtual end into an answer; `data` is where the text begins.
+    /// Puts the virtual end into an answer; `data` is where the text begins. Gives the packet's length.
     #[expect(clippy::too_many_arguments, reason = "one step of `help_reply`, which holds them all")]
     fn rewrite_answer(
         &mut self,
         key: (Endpoint, Endpoint),
         packet: &mut Packet,
-        headers: &mut Headers,
+        headers: &Headers,
         data: usize,
         seq: u32,
         to: Passive,
         answer: &Answer,
-    ) -> Result<(), DropReason> {
+    ) -> Result<u16, DropReason> {
         let mut text = [0; WRITTEN_MAX];
         let written = ftp::write(Endpoint::new(key.1.addr, answer.port), to, &mut text);
         let place = data + answer.place.start..data + answer.place.end;
@@ -258,8 +259,7 @@ impl Director {
             packet.bytes_mut()[usize::from(headers.transport) + 13] &= !FIN;
         }
         ip::set_len(packet.bytes_mut(), length);
-        headers.len = length;
-        let Some(watch) = self.helper.watched.get_mut(&key) else { return Ok(()) };
+        let Some(watch) = self.helper.watched.get_mut(&key) else { return Ok(length) };
         if watch.answered.is_none_or(|(at, _)| at != seq) {
             watch.asked = None;
         }
@@ -267,7 +267,7 @@ impl Director {
         if difference != 0 {
             watch.shift.changed(seq, difference);
         }
-        Ok(())
+        Ok(length)
     }
 
     /// The client will come to the port that the server waits at, from a port that nobody knows yet.
@@ -396,4 +396,92 @@ fn move_number(header: &mut [u8], at: usize, shift: Shift) -> bool {
 
 fn number_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(n: u32) -> Endpoint {
+        Endpoint::new(std::net::IpAddr::V4(n.into()), 21)
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit_and_who_is_known_is_not_refused() {
+        let mut helper = Helper::new(&mut Rng::new(1));
+        let key = |n| (endpoint(n), endpoint(7));
+        for n in 0..1 << 16 {
+            assert_eq!(helper.remember(key(n), Passive::Plain), Ok(()));
+        }
+        let full = Err(DropReason::HelperFull);
+        assert_eq!(helper.remember(key(1 << 16), Passive::Plain), full);
+        assert_eq!(helper.remember(key(5), Passive::Extended), Ok(()));
+        let gone = Conn::new(proto::TCP, key(5).0, key(5).1, endpoint(9));
+        helper.forget(&gone);
+        assert_eq!(helper.remember(key(1 << 16), Passive::Plain), Ok(()));
+    }
+
+    #[test]
+    fn numbers_behind_a_change_move_and_acknowledgements_come_back_also_where_numbers_wrap() {
+        let mut shift = Shift::default();
+        let start = u32::MAX - 40;
+        shift.changed(start, 3);
+        assert_eq!(shift.outward(start), start);
+        assert_eq!(shift.outward(start.wrapping_add(50)), start.wrapping_add(53));
+        shift.changed(start.wrapping_add(50), 1_u32.wrapping_neg());
+        for seq in [start.wrapping_add(50), start.wrapping_add(100), start.wrapping_add(4000)] {
+            assert_eq!(shift.inward(shift.outward(seq)), seq);
+        }
+        assert_eq!(shift.outward(start.wrapping_add(100)), start.wrapping_add(102));
+        shift.changed(start.wrapping_add(50), 5);
+        assert_eq!(shift.outward(start.wrapping_add(100)), start.wrapping_add(102), "repeated");
+    }
+
+    #[test]
+    fn selective_acknowledgements_move_and_options_without_end_are_no_trap() {
+        let mut shift = Shift::default();
+        shift.changed(1000, 2);
+        let mut header = [0_u8; 44];
+        header[8..12].copy_from_slice(&1502_u32.to_be_bytes());
+        (header[12], header[13]) = (11 << 4, 16);
+        header[20..24].copy_from_slice(&[1, 1, 5, 18]);
+        for (at, edge) in [(24, 1602_u32), (28, 1702), (32, 1802), (36, 1902)] {
+            header[at..at + 4].copy_from_slice(&edge.to_be_bytes());
+        }
+        assert!(shift_acks(&mut header, shift));
+        let told = [8, 24, 28, 32, 36].map(|at| number_at(&header, at));
+        assert_eq!(told, [1500, 1600, 1700, 1800, 1900]);
+        for len in 0..=255 {
+            let mut lying = header;
+            lying[23] = len;
+            shift_acks(&mut lying, shift);
+            assert!(!shift_acks(&mut lying[..19], shift));
+        }
+        header[13] = 0;
+        assert!(!shift_acks(&mut header, shift), "no acknowledgement, nothing to tell");
+    }
+
+    #[test]
+    fn half_a_sum_and_a_whole_one_are_written_as_they_are_to_be_there() {
+        let bytes = [
+            &[0x45, 0, 0, 42, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2][..],
+            &[0, 21, 15, 160, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 16, 0, 9, 9, 9, 0, 0, b'h', b'i'],
+        ]
+        .concat();
+        let mut packet = Packet::copy_of(crate::packet::LinkId(0), &bytes);
+        ip::set_len(packet.bytes_mut(), 42);
+        let sum = checksum::of(&packet.bytes()[..20]);
+        packet.bytes_mut()[10..12].copy_from_slice(&sum.to_be_bytes());
+        let headers = Headers::of(packet.bytes()).expect("a packet");
+        assert_eq!(check(&packet, &headers), Err(DropReason::TransportChecksum));
+        sum_up(&mut packet, &headers);
+        assert_eq!(check(&packet, &headers), Ok(40));
+        let whole = packet.bytes().to_vec();
+        packet.offload.partial = true;
+        (packet.offload.transport, packet.offload.checksum) = (20, 16);
+        sum_up(&mut packet, &headers);
+        assert_ne!(packet.bytes(), whole);
+        vnet::complete(&mut packet);
+        assert_eq!(packet.bytes(), whole, "the half is the whole's");
+    }
 }

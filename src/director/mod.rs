@@ -194,15 +194,15 @@ impl Director {
         let Some(id) = self.table.find_reply(&flow) else {
             return self.stray_reply(headers, &flow, event);
         };
-        let mut headers = *headers;
-        if self.table.get(id).flags.has(Flags::HELPED) {
-            self.help_reply(now, id, packet, &mut headers).map_err(Decision::Drop)?;
-        }
+        let len = match self.table.get(id).flags.has(Flags::HELPED) {
+            true => self.help_reply(now, id, packet, headers).map_err(Decision::Drop)?,
+            false => headers.len,
+        };
         let conn = self.table.get(id);
         if conn.forward == Forward::Masq {
-            forward::translate_reply(packet, &headers, conn.virt).map_err(Decision::Drop)?;
+            forward::translate_reply(packet, headers, conn.virt).map_err(Decision::Drop)?;
         }
-        self.count_out(id, headers.len);
+        self.count_out(id, len);
         self.touch(now, id, Direction::Output, event);
         Ok(())
     }
