@@ -80,8 +80,8 @@ END
 export TAPVS_SOCKET="$WORK/tapvs.sock"
 balance "$WORK/rules"
 
-V4=ftp://10.77.1.100
-V6=ftp://[fd77:1::100]
+FTP4=ftp://10.77.1.100
+FTP6="ftp://[fd77:1::100]"
 fetch() { on cl curl -sS -m 10 -g --noproxy '*' "$@"; }
 sum() { sha256sum | cut -d ' ' -f 1; }
 WANT=$(sum <"$WORK/file")
@@ -89,12 +89,12 @@ WANT=$(sum <"$WORK/file")
 # modes WHAT: the file by every way of asking for a data connection.
 modes() {
     local url
-    for url in "$V4" "$V6"; do
+    for url in "$FTP4" "$FTP6"; do
         same "$1: EPSV, $url" "$WANT" "$(fetch "$url/file" | sum)"
         same "$1: EPRT, $url" "$WANT" "$(fetch -P - "$url/file" | sum)"
     done
-    same "$1: PASV" "$WANT" "$(fetch --disable-epsv "$V4/file" | sum)"
-    same "$1: PORT" "$WANT" "$(fetch --disable-eprt -P - "$V4/file" | sum)"
+    same "$1: PASV" "$WANT" "$(fetch --disable-epsv "$FTP4/file" | sum)"
+    same "$1: PORT" "$WANT" "$(fetch --disable-eprt -P - "$FTP4/file" | sum)"
 }
 
 capture client cl eth0
@@ -102,8 +102,8 @@ capture server s1 eth0
 modes "curl gets"
 same "control connections by turns, each with its data" "s1×4 s2×4" \
     "$(for _ in 1 2; do
-        fetch --disable-epsv "$V4/who"; fetch --disable-epsv "$V4/who"
-        fetch -P - "$V4/who"; fetch -P - "$V4/who"
+        fetch --disable-epsv "$FTP4/who"; fetch --disable-epsv "$FTP4/who"
+        fetch -P - "$FTP4/who"; fetch -P - "$FTP4/who"
     done | shares)"
 captured client server
 same "the client never sees a server's own address" 0 "$(frames client 'src net 10.77.2.0/24 or src net fd77:2::/64')"
@@ -120,20 +120,20 @@ for way in '--ftp-pasv' '--disable-epsv' '-P -' '--disable-eprt -P -'; do
     for _ in 1 2; do
         put=$((put + 1))
         # shellcheck disable=SC2086 # an option and its value
-        expect "curl puts: $way" fetch $way -T "$WORK/file" "$V4/in/file$put"
+        expect "curl puts: $way" fetch $way -T "$WORK/file" "$FTP4/in/file$put"
     done
 done
 for way in '--ftp-pasv' '-P -'; do
     put=$((put + 1))
     # shellcheck disable=SC2086 # an option and its value
-    expect "curl puts: $way, IPv6" fetch $way -T "$WORK/file" "$V6/in/file$put"
+    expect "curl puts: $way, IPv6" fetch $way -T "$WORK/file" "$FTP6/in/file$put"
 done
 same "what was put is what arrived" "$WANT×$put" "$(cat_all() {
     for file in "$WORK"/s?.ftp/in/*; do sum <"$file"; done
 }; cat_all | shares)"
 
 # lftp keeps one control connection for many transfers, so answers of different lengths follow each other.
-for url in "$V4" "$V6"; do
+for url in "$FTP4" "$FTP6"; do
     for passive in on off; do
         on cl lftp -c "set net:timeout 5; set net:max-retries 1; set ftp:passive-mode $passive; \
             set ftp:prefer-epsv no; set cmd:fail-exit yes; set xfer:clobber on; open $url; \
@@ -160,7 +160,7 @@ holds "the helper is shown as the kernel's is" '^TCP  21      [1-9][0-9]* +ftp' 
 sed -i '/modprobe/d' "$WORK/rules"
 kill -HUP "$DIRECTOR"
 until_true 5 bash -c "! '$TAPVS' proc ip_vs_app | grep -q ftp"
-refuse "without the helper nobody comes through" fetch --disable-epsv -m 3 "$V4/who"
+refuse "without the helper nobody comes through" fetch --disable-epsv -m 3 "$FTP4/who"
 "$TAPVS" check --lint "$WORK/rules" >"$WORK/lint"
-holds "which the lint tells" 'rules:9: .*`modprobe ip_vs_ftp`.*\[ftp-helper\]' "$WORK/lint"
+holds "which the lint tells" 'rules:9: .*modprobe ip_vs_ftp.*\[ftp-helper\]' "$WORK/lint"
 finish

@@ -105,14 +105,16 @@ fn every_prefix_of_every_message_passes_and_no_prefix_of_a_request_is_changed() 
                 let part = &request.as_bytes()[..len];
                 let seen = control.client("PA", 1001, 5001, "", part).expect("passes");
                 assert_eq!(seen.data, part);
-                for answer in ANSWERS {
-                    for len in 0..=answer.len() {
-                        let part = &answer.as_bytes()[..len];
-                        control.server("PA", 9001, 1001 + len as u32, part).expect("passes");
-                    }
-                }
-                assert_eq!(control.world.account_is_wrong(), None);
             }
+            let mut control = Control::established(ends);
+            control.client("PA", 1001, 5001, "", request.as_bytes()).expect("passes");
+            for answer in ANSWERS {
+                for len in 0..=answer.len() {
+                    let part = &answer.as_bytes()[..len];
+                    control.server("PA", 9001 + len as u32, 1001, part).expect("passes");
+                }
+            }
+            assert_eq!(control.world.account_is_wrong(), None);
         }
     }
 }
@@ -120,7 +122,7 @@ fn every_prefix_of_every_message_passes_and_no_prefix_of_a_request_is_changed() 
 #[test]
 fn bitten_messages_pass_and_make_one_connection_each_at_most() {
     let mut rng = Rng::new(7);
-    for round in 0..4000 {
+    for round in 0..1000 {
         let mut control = Control::established(ENDS[round % 2]);
         let mut message = |list: &[&str]| {
             let mut bytes = list[rng.next_u32() as usize % list.len()].as_bytes().to_vec();

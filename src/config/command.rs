@@ -72,8 +72,10 @@ pub fn commands(line: &Line<'_>) -> Result<Vec<Placed>, Fault> {
         }
         Line::Ip(ip) => host::ip(ip).map(|placed| vec![placed]),
         Line::Tables(tables) => marks::tables(tables).map(|placed| vec![placed]),
+        Line::NetTools { program, words } if program.text.ends_with("modprobe") => {
+            modules::modprobe(program, words).map(|placed| vec![placed])
+        }
         Line::NetTools { program, words } => nettools::nettools(program, words),
-        Line::Modprobe { program, words } => modules::modprobe(program, words).map(|one| vec![one]),
         Line::Sysctl(pairs) => host::sysctl(pairs),
     }
 }

@@ -465,6 +465,25 @@ mod tests {
     }
 
     #[test]
+    fn an_expected_connection_is_found_from_any_port_once_and_from_its_own_ever_after() {
+        let mut table = table();
+        let mut waiting = conn(1, 9);
+        let (client, virt) = (waiting.client, waiting.virt);
+        waiting.client.port = 0;
+        waiting.flags.set(Flags::NO_CLIENT_PORT);
+        let from = |port| Flow { proto: TCP, src: Endpoint::new(client.addr, port), dst: virt };
+        assert_eq!(table.find_expected(&from(7)), None);
+        let id = table.insert(Instant::ZERO, waiting.clone()).expect("room");
+        assert_eq!((table.find_request(&from(7)), table.find_expected(&from(7))), (None, Some(id)));
+        table.settle(id, 7);
+        assert_eq!((table.find_request(&from(7)), table.find_expected(&from(8))), (Some(id), None));
+        table.insert(Instant::ZERO, waiting).expect("room");
+        assert!(table.expire(Instant::from_millis(20_000)).is_some());
+        assert!(table.expire(Instant::from_millis(20_000)).is_some());
+        assert_eq!((table.len(), table.find_expected(&from(8))), (0, None));
+    }
+
+    #[test]
     fn a_full_table_takes_no_more_and_says_so() {
         let mut table = Table::new(2, &mut Rng::new(3));
         assert!(table.insert(Instant::ZERO, conn(1, 9)).is_ok());
