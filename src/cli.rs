@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 
-use argh::{EarlyExit, FromArgs};
+use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs};
 use ipvsadm::Role;
 use log::{warn, LevelFilter};
 
@@ -44,14 +44,17 @@ pub mod exit {
 }
 
 /// Linux IPVS in userspace: balances what comes in by TAP and TUN devices over real servers.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     help_triggers("-h", "--help", "help"),
     note = "RUST_LOG, where it is set, decides what is logged instead of -v and -q.",
     error_code(0, "everything was done"),
-    error_code(1, "something failed while running: a device, a socket"),
+    error_code(
+        1,
+        "something failed while running: a device, a socket, a file; or no tapvs answers"
+    ),
     error_code(2, "the command line was not understood"),
-    error_code(3, "the rules cannot be read or are not right; nothing was created"),
+    error_code(3, "the rules cannot be read or are not right; nothing was created or changed"),
     error_code(4, "check --lint: the rules can be run, and something in them will not work")
 )]
 struct Args {
@@ -68,7 +71,7 @@ struct Args {
     wish: Option<Wish>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Wish {
     Run(Run),
@@ -84,7 +87,7 @@ enum Wish {
 /// open and its addresses are announced. SIGTERM and SIGINT end it and undo what it did to devices;
 /// SIGUSR1 logs the table as `ipvsadm -Ln` prints it; SIGHUP reads the rules again: what stays keeps
 /// its connections, and rules with a mistake change nothing.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "run",
@@ -107,7 +110,7 @@ struct Run {
     #[argh(option, arg_name = "path")]
     socket: Option<String>,
     /// how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)
-    #[argh(option, arg_name = "how", default = "Engines::Best", from_str_fn(engine_named))]
+    #[argh(option, arg_name = "auto|drain", default = "Engines::Best", from_str_fn(engine_named))]
     engine: Engines,
     /// make chance repeatable: the same seed, the same choices
     #[argh(option, arg_name = "n")]
@@ -129,7 +132,7 @@ fn engine_named(name: &str) -> Result<Engines, String> {
 }
 
 /// Read a rules file and explain in plain words what it says; change nothing.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "check",
@@ -161,7 +164,7 @@ struct Check {
 
 /// The real servers' side. With -r: print a shell script that sets real servers up. With --decap:
 /// take tunnels (IP in IP, GRE, GUE) off on this host, whose kernel need not know how.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "realserver",
@@ -201,7 +204,7 @@ struct Realserver {
 /// Have a running tapvs read its rules file again. Prints the lines that go (-), come (+) or have
 /// another place (~), or "unchanged". What stays keeps its connections; a file with a mistake changes
 /// nothing.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "reload",
@@ -219,7 +222,7 @@ struct Reload {
 
 /// Print what a running tapvs runs as a rules file that makes the same state: the rules it has
 /// read, and what ipvsadm changed since. Comments are not kept.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "save",
@@ -240,7 +243,7 @@ struct Save {
 
 /// Be ipvsadm: `tapvs ipvsadm -Ln` is `ipvsadm -Ln`, asked of a running tapvs. A link of that name
 /// to this program does the same, and so do links named ipvsadm-save and ipvsadm-restore.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "ipvsadm", help_triggers())]
 struct Ipvsadm {
     /// the arguments of ipvsadm
@@ -250,7 +253,7 @@ struct Ipvsadm {
 
 /// Print what the kernel's /proc/net/NAME would say of a running tapvs: ip_vs, ip_vs_conn,
 /// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "proc",
@@ -283,6 +286,11 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
+}
+
+/// Every word and option of the program with its sentences, for manuals and completions.
+pub fn definition() -> CommandInfoWithArgs {
+    Args::get_args_info()
 }
 
 /// Runs what `args` (the program's name first) ask for and returns the exit code.
