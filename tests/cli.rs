@@ -426,7 +426,7 @@ fn a_socket_of_somebody_else_is_refused_in_one_line() {
     command.args(["reload", "--socket"]).arg(&tapvs.socket).current_dir("/");
     match is_root {
         true => drop(command.uid(65534).gid(65534)),
-        false => std::fs::set_permissions(&tapvs.socket, PermissionsExt::from_mode(0))
+        false => std::fs::set_permissions(&tapvs.socket, PermissionsExt::from_mode(0o000))
             .expect("it is ours"),
     }
     let output = command.output().expect("the binary is there");

@@ -10,8 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Writes a text anew.
+type Make = fn() -> String;
+
 /// What is made, and how.
-const MADE: &[(&str, fn() -> String)] = &[
+const MADE: &[(&str, Make)] = &[
     ("man/tapvs.8", || manual::page("tapvs.8")),
     ("man/tapvs.rules.5", || manual::page("tapvs.rules.5")),
     ("man/tapvs-ipvsadm.8", || manual::page("tapvs-ipvsadm.8")),
@@ -40,7 +43,8 @@ fn pages_and_completions_are_current() {
     assert!(stale.is_empty(), "`make docs` brings up to date: {}", stale.join(" "));
 }
 
-/// Whether a program is here; its absence is told, and no failure but where nothing may skip.
+/// Whether a program is here. That a formatter or a shell is missing is told, and is no mistake of
+/// what would have been looked at.
 fn has(program: &str) -> bool {
     let found = Command::new(program)
         .arg("--version")
@@ -83,7 +87,7 @@ fn the_formatters_have_nothing_to_say_about_a_page() {
 #[test]
 fn the_shells_can_read_their_completions() {
     for (shell, path, make) in [
-        ("bash", "completions/tapvs.bash", shells::bash as fn() -> String),
+        ("bash", "completions/tapvs.bash", shells::bash as Make),
         ("zsh", "completions/_tapvs", shells::zsh),
         ("fish", "completions/tapvs.fish", shells::fish),
     ] {

@@ -22,18 +22,17 @@ pub(super) fn page(name: &str) -> String {
     let path = super::root().join("docs/man").join(format!("{name}.md"));
     let prose = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let (title, section) = name.rsplit_once('.').expect("a name and its section");
-    let mut page = Page::default();
-    page.out = format!(
+    let out = format!(
         ".\\\" Made by `make docs` of docs/man/{name}.md and the definitions; change those.\n\
          .TH {} {section} \"2026-11-21\" \"tapvs {}\" \"tapvs\"\n.nh\n.ad l\n",
         title.to_uppercase().replace('-', "\\-"),
         env!("CARGO_PKG_VERSION")
     );
+    let mut page = Page { out, begun: false };
     page.convert(&prose, name);
     page.out
 }
 
-#[derive(Default)]
 struct Page {
     out: String,
     /// Text has been written since the last heading, so that a paragraph must be begun.
