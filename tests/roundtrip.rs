@@ -77,7 +77,7 @@ fn whatever_was_said_is_printed_so_that_it_loads_to_the_same() {
     let schedulers = Scheduler::ALL.iter().map(|scheduler| scheduler.name());
     let knobs = KNOBS.iter().filter(|knob| knob.place.is_some()).map(|knob| knob.name);
     let words = "none -t -u --sctp-service -f -6 -p -M -o -b flag-1 flag-3 flag-1,flag-2,flag-3 -m -g -i \
-        -x -y ipip gue gre --tun-port --tun-nocsum --tun-csum --tun-remcsum --set tap tun address mtu \
+        -x -y ipip gue gre --tun-port --tun-nocsum --tun-csum --tun-remcsum --set tap tun macvtap passthru vepa address mtu \
         master addr route neigh via local iptables ip6tables ! multiport --sports --dports \
         --ports ACCEPT MARK master backup --mcast-interface --sync-maxlen";
     let words = words.split_whitespace();
@@ -131,6 +131,14 @@ impl Die {
     }
 
     fn port_line(&mut self) -> String {
+        if self.one_in(4) {
+            let (lower, mode) =
+                (self.of(&["eth1", "'e\"h'", "dev"]), self.of(&["passthru", "bridge", "vepa"]));
+            return format!(
+                "ip link add link {lower} name {} type macvtap mode {mode}",
+                self.name()
+            );
+        }
         format!("ip tuntap add dev {} mode {}", self.name(), self.of(&["tap", "tap", "tun"]))
     }
 
