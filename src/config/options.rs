@@ -56,8 +56,7 @@ macro_rules! spellings {
         },)+];
 
         /// What each option's value is called (nothing, where it takes none), and what the option
-        /// does, in the order of [`SPELLINGS`]. Manuals and completions are made of this; the
-        /// program itself does without.
+        /// does, in the order of [`SPELLINGS`]. Help, manuals and completions are made of this.
         pub const SENTENCES: &[(&str, &str)] = &[$((concat!($($value)?), $sentence),)+];
     };
 }
