@@ -122,7 +122,9 @@ impl Page {
                 }
             }
             ("knobs", _) => KNOBS.iter().for_each(|info| self.knob(info)),
+            ("not-built", _) if NOT_BUILT.is_empty() => {}
             ("not-built", _) => {
+                self.paragraph("What exists in the kernel and not yet here is refused by name:");
                 for (kind, what) in NOT_BUILT {
                     self.term(&bold(what), &escaped(&format!("the {kind}")));
                 }
