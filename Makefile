@@ -30,7 +30,11 @@ ZSH_DIR = $(SHARE)/zsh/site-functions
 IPVSADM := ipvsadm ipvsadm-save ipvsadm-restore
 
 .DEFAULT_GOAL := help
+<<<<<<< Updated upstream
 .PHONY: help deps build static install install-ipvsadm uninstall docs demo test netns lint ci clean
+=======
+.PHONY: help deps build static demo test netns cross lint ci clean
+>>>>>>> Stashed changes
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -108,6 +112,21 @@ test: deps ## run every test: unit, scenario and (as root) namespace tests
 netns: deps ## run the namespace tests alone; `make netns T=02-dr` runs one
 	@$(CARGO) build --locked
 	netns-tests/run $(T)
+
+# A 32-bit target with the other byte order: whatever leans on either shows there.
+CROSS := powerpc-unknown-linux-gnu
+cross: ## run the core's tests on an emulated 32-bit big-endian machine
+	@missing=
+	for pair in powerpc-linux-gnu-gcc=gcc-powerpc-linux-gnu qemu-ppc=qemu-user; do
+	    command -v "$${pair%%=*}" >/dev/null || missing="$$missing $${pair#*=}"
+	done
+	[ -e /usr/powerpc-linux-gnu/include/stdio.h ] || missing="$$missing libc6-dev-powerpc-cross"
+	[ -z "$$missing" ] || { echo "cross: installing$$missing"
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing >/dev/null; }
+	[ -e "$$(rustc --print target-libdir --target $(CROSS))" ] || rustup target add $(CROSS)
+	export CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_LINKER=powerpc-linux-gnu-gcc
+	export CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_RUNNER='qemu-ppc -L /usr/powerpc-linux-gnu'
+	$(CARGO) test --locked --target $(CROSS) --lib --test scenarios --test rules --test malformed
 
 lint: ## formatting, clippy and shellcheck, all fatal
 	@echo "cargo fmt --check"
