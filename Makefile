@@ -30,11 +30,7 @@ ZSH_DIR = $(SHARE)/zsh/site-functions
 IPVSADM := ipvsadm ipvsadm-save ipvsadm-restore
 
 .DEFAULT_GOAL := help
-<<<<<<< Updated upstream
-.PHONY: help deps build static install install-ipvsadm uninstall docs demo test netns lint ci clean
-=======
-.PHONY: help deps build static demo test netns cross lint ci clean
->>>>>>> Stashed changes
+.PHONY: help deps build static install install-ipvsadm uninstall docs demo test netns cross lint ci clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
