@@ -16,7 +16,8 @@ export TAPVS
 # tool=package: what the build and the tests need beyond Rust.
 TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
 	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk
+	timeout=coreutils awk=mawk unshare=util-linux watch=procps \
+	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build static demo test netns lint ci clean
@@ -74,7 +75,7 @@ lint: ## formatting, clippy and shellcheck, all fatal
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
 	echo "shellcheck"
-	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all .ci/run
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/as-ipvsadm .ci/run
 
 ci: deps lint test ## what a change must pass
 
