@@ -12,6 +12,7 @@ mod client;
 mod ipvsadm;
 mod lint;
 mod names;
+mod procfs;
 mod realserver;
 
 use std::ffi::OsString;
@@ -22,10 +23,7 @@ use argh::{EarlyExit, FromArgs};
 use ipvsadm::Role;
 use log::{warn, LevelFilter};
 
-use crate::config::tool::What;
 use crate::config::{complaint, rules, Config};
-use crate::control::wire::Request;
-use crate::control::{json, proc};
 use crate::engine::Engine;
 use crate::io::socket::Wanted;
 use crate::io::tap::Wish as Engines;
@@ -209,27 +207,36 @@ struct Ipvsadm {
 }
 
 /// Print what the kernel's /proc/net/NAME would say of a running tapvs: ip_vs, ip_vs_conn,
-/// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app.
+/// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app. With --into: keep these files in
+/// a directory for programs that read such (prometheus-node-exporter --path.procfs), each replaced
+/// in one step; without names, those without connections. While no tapvs answers they are gone.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "proc",
     help_triggers("-h", "--help", "help"),
     example = "{command_name} ip_vs",
-    error_code(0, "printed"),
-    error_code(1, "no tapvs answers"),
+    example = "{command_name} --into /run/tapvs-proc",
+    error_code(0, "printed, or ended by a signal"),
+    error_code(1, "no tapvs answers, or the directory cannot be written to"),
     error_code(2, "the command line was not understood, or there is no such file")
 )]
 struct Proc {
-    /// the name of the file
+    /// the names of the files
     #[argh(positional)]
-    name: String,
+    names: Vec<String>,
     /// as JSON: ip_vs, ip_vs_conn and ip_vs_stats
     #[argh(switch)]
     json: bool,
     /// the control socket of the tapvs to ask
     #[argh(option, arg_name = "path")]
     socket: Option<String>,
+    /// keep them under net in this directory, in the foreground; prints "ready" when they are there
+    #[argh(option, arg_name = "dir")]
+    into: Option<String>,
+    /// how many seconds pass until they are written anew (2)
+    #[argh(option, arg_name = "s")]
+    every: Option<u32>,
 }
 
 /// Why a wish was not done.
@@ -347,7 +354,10 @@ fn obey(args: Args) -> Result<u8, Failure> {
             let words = wish.args.join(" ");
             Err(Failure::Usage(format!("tapvs: `tapvs ipvsadm {words}` takes no option in front")))
         }
-        Some(Wish::Proc(wish)) => print_proc(&wish).map(|()| exit::FINE),
+        Some(Wish::Proc(wish)) => {
+            log_to_stderr(verbose, quiet);
+            procfs::run(&wish).map(|()| exit::FINE)
+        }
     }
 }
 
@@ -411,37 +421,6 @@ impl system::reactor::Rules for RulesFile<'_> {
         }
         Some(hasher.finish())
     }
-}
-
-fn print_proc(wish: &Proc) -> Result<(), Failure> {
-    use proc::File;
-    let names: Vec<_> = File::ALL.iter().map(|file| file.name()).collect();
-    let usage = |why: &str| Failure::Usage(format!("tapvs proc: {why}"));
-    let file = File::named(&wish.name)
-        .ok_or_else(|| usage(&format!("no file `{}`; there are {}", wish.name, names.join(" "))))?;
-    let request = match file {
-        File::Services => Request::Services(None),
-        File::Connections | File::Origins => Request::Connections,
-        File::Stats | File::Percpu => Request::Total,
-        File::Apps => Request::Settings,
-    };
-    let path = Wanted::new(wish.socket.as_deref()).path;
-    let asked = client::Link::open(&path).and_then(|mut link| link.picture(&request));
-    let failed = |why: String| Failure::Fault(Fault::new("tapvs proc", io::Error::other(why)));
-    let picture = asked.map_err(|trouble| failed(trouble.to_string()))?.map_err(failed)?;
-    let text = match (wish.json, file) {
-        (false, _) => file.text(&picture),
-        (true, File::Services) => json::listing(&picture, What::All),
-        (true, File::Connections) => json::listing(&picture, What::Connections { engine: false }),
-        (true, File::Stats) => json::total(&picture.total),
-        (true, File::Origins | File::Percpu | File::Apps) => {
-            return Err(usage(&format!("`{}` has no form in JSON", wish.name)));
-        }
-    };
-    let mut out = io::stdout().lock();
-    // A reader that has seen enough is no failure of ours.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    Ok(())
 }
 
 fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {

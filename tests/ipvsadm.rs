@@ -326,6 +326,20 @@ fn the_proc_files_and_json_are_there() {
     assert!(json.out.starts_with("{\"schema\":1,\"total\":{\"live\":{"), "{json:?}");
     assert_eq!(proc(&["ip_vs_nosuch"]).code, 2);
     assert_eq!(proc(&["ip_vs_app", "--json"]).code, 2);
+    let both = proc(&["ip_vs", "ip_vs_app"]).out;
+    assert_eq!(both, proc(&["ip_vs"]).out + &proc(&["ip_vs_app"]).out);
+    for args in [
+        &[][..],
+        &["--every", "3", "ip_vs"],
+        &["--into", "x", "--json"],
+        &["--into", "x", "--every", "0"],
+    ] {
+        let outcome = proc(args);
+        assert_eq!((outcome.code, outcome.err.lines().count()), (2, 1), "{args:?} {outcome:?}");
+    }
+    let outcome = proc(&["--into", "/dev/null/x"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (1, ""));
+    assert!(outcome.err.starts_with("tapvs: keeping files in /dev/null/x/net: "), "{outcome:?}");
     let outcome = tapvs.prints("-Ln -f 7 -6 --json");
     assert!(outcome.contains("\"fwmark\":7,\"family\":\"ipv6\""), "{outcome}");
     assert_eq!(tapvs.prints("-L --daemon --json"), "{\"schema\":1,\"daemons\":[]}\n");

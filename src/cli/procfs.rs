@@ -1,0 +1,100 @@
+//! `tapvs proc`: the texts of `/proc/net` printed, or kept in a directory.
+//!
+//! Left out on purpose: the tables of connections are kept only where they are asked for by name. They may be
+//! large, and no exporter reads them.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::client::Link;
+use super::{Failure, Proc};
+use crate::config::tool::What;
+use crate::control::json;
+use crate::control::proc::File;
+use crate::control::snapshot::Snapshot;
+use crate::control::wire::Request;
+use crate::io::socket::Wanted;
+use crate::io::{texts, Fault};
+
+/// Seconds between two rounds, if nobody says: as often as counters are sampled.
+const STEP_S: u32 = 2;
+
+/// Does what is asked for.
+pub(super) fn run(wish: &Proc) -> Result<(), Failure> {
+    let files = files(&wish.names)?;
+    let path = Wanted::new(wish.socket.as_deref()).path;
+    match &wish.into {
+        Some(_) if wish.json => Err(usage("--json is for printing")),
+        Some(dir) => keep(wish, &files, Path::new(dir), &path),
+        None if wish.every.is_some() => Err(usage("--every goes with --into")),
+        None if files.is_empty() => Err(usage(&format!("which file? {}", all_names()))),
+        None => print(wish, &files, &path),
+    }
+}
+
+fn usage(why: &str) -> Failure {
+    Failure::Usage(format!("tapvs proc: {why}"))
+}
+
+fn all_names() -> String {
+    let names: Vec<_> = File::ALL.iter().map(|file| file.name()).collect();
+    format!("There are {}", names.join(" "))
+}
+
+fn files(names: &[String]) -> Result<Vec<File>, Failure> {
+    let file = |name: &String| {
+        let unknown = || usage(&format!("no file `{name}`. {}", all_names()));
+        File::named(name).ok_or_else(unknown)
+    };
+    names.iter().map(file).collect()
+}
+
+fn keep(wish: &Proc, files: &[File], dir: &Path, path: &PathBuf) -> Result<(), Failure> {
+    let small = [File::Services, File::Stats, File::Percpu, File::Apps];
+    let files = if files.is_empty() { &small[..] } else { files };
+    let step = wish.every.unwrap_or(STEP_S);
+    if step == 0 {
+        return Err(usage("--every is in seconds, 1 at least"));
+    }
+    let names: Vec<_> = files.iter().map(|file| file.name()).collect();
+    let mut text = |name: &str| {
+        let file = File::named(name).ok_or_else(|| name.to_owned())?;
+        Ok(file.text(&picture(file, path)?))
+    };
+    Ok(texts::keep(dir, &names, Duration::from_secs(step.into()), &mut text)?)
+}
+
+fn print(wish: &Proc, files: &[File], path: &PathBuf) -> Result<(), Failure> {
+    for &file in files {
+        let failed = |why| Failure::Fault(Fault::new("tapvs proc", io::Error::other(why)));
+        let picture = picture(file, path).map_err(failed)?;
+        let text = match (wish.json, file) {
+            (false, _) => file.text(&picture),
+            (true, File::Services) => json::listing(&picture, What::All),
+            (true, File::Connections) => {
+                json::listing(&picture, What::Connections { engine: false })
+            }
+            (true, File::Stats) => json::total(&picture.total),
+            (true, File::Origins | File::Percpu | File::Apps) => {
+                return Err(usage(&format!("`{}` has no form in JSON", file.name())));
+            }
+        };
+        let mut out = io::stdout().lock();
+        // A reader that has seen enough is no failure of ours.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+    Ok(())
+}
+
+/// What a file is made of, asked of the tapvs at `path`; why not, in one line.
+fn picture(file: File, path: &PathBuf) -> Result<Snapshot, String> {
+    let request = match file {
+        File::Services => Request::Services(None),
+        File::Connections | File::Origins => Request::Connections,
+        File::Stats | File::Percpu => Request::Total,
+        File::Apps => Request::Settings,
+    };
+    let asked = Link::open(path).and_then(|mut link| link.picture(&request));
+    asked.map_err(|trouble| trouble.to_string())?
+}
