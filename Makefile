@@ -16,7 +16,7 @@ export TAPVS
 # tool=package: what the build and the tests need beyond Rust.
 TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
 	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk unshare=util-linux watch=procps \
+	timeout=coreutils awk=mawk unshare=util-linux watch=procps openssl=openssl \
 	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
 
 .DEFAULT_GOAL := help

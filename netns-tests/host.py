@@ -3,6 +3,7 @@
 
   host.py http NAME ADDRESS PORT        answers every GET with NAME; GET /file sends $BULK,
                                         PUT answers with the SHA-256 of what came
+  host.py https NAME ADDRESS PORT       the same over TLS, with the certificate and key of the file $CERT
   host.py udp  NAME ADDRESS PORT        echo: sends back NAME and what came
   host.py tcp  NAME ADDRESS PORT        echo: sends each line back after NAME, until the peer is done
   host.py talk ADDRESS PORT             one connection: sends each line of standard input, prints the answer
@@ -17,6 +18,7 @@ import random
 import select
 import socket
 import socketserver
+import ssl
 import struct
 import sys
 import time
@@ -79,9 +81,23 @@ def http(name, address, port):
     serve_streams(Http, name, address, port)
 
 
-def serve_streams(handler, name, address, port):
+class TlsServer(Server):
+    """Shakes hands in the thread of the connection, so that a slow client holds nobody up."""
+
+    def get_request(self):
+        stream, client = super().get_request()
+        return self.tls.wrap_socket(stream, server_side=True, do_handshake_on_connect=False), client
+
+
+def https(name, address, port):
+    TlsServer.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    TlsServer.tls.load_cert_chain(os.environ['CERT'])
+    serve_streams(Http, name, address, port, TlsServer)
+
+
+def serve_streams(handler, name, address, port, kind=Server):
     Server.address_family = family_of(address)
-    with Server((address, int(port)), handler) as server:
+    with kind((address, int(port)), handler) as server:
         server.name = name
         print('listening', flush=True)
         server.serve_forever()
