@@ -20,7 +20,7 @@ TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump 
 	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build static demo test netns lint ci clean
+.PHONY: help deps build static demo scale test netns lint ci clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -60,6 +60,9 @@ static: ## build the static executable, stripped, and print its size (2 MiB at m
 
 demo: deps build ## watch three servers share the requests of a client, by NAT, direct routing and tunnel
 	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/demo.sh
+
+scale: deps build ## what 10,000 services cost (as root)
+	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/scale.sh
 
 test: deps ## run every test: unit, scenario and (as root) namespace tests
 	@netns-tests/all

@@ -8,6 +8,7 @@
   host.py tcp  NAME ADDRESS PORT        echo: sends each line back after NAME, until the peer is done
   host.py talk ADDRESS PORT             one connection: sends each line of standard input, prints the answer
   host.py dns  NAME ADDRESS PORT        answers every question with a TXT record that says NAME
+  host.py deaf SOCKET COUNT             so many clients of a tapvs that ask for everything and never read
   host.py noise BYTES SEED              seeded bytes on standard output
   host.py probe TTL ADDRESS PORT [SIZE] sends a UDP datagram, prints what came back: `reply TEXT`, or
                                         `error TYPE CODE from ADDRESS about ADDRESS:PORT [mtu N]`, or `silence` ($WAIT seconds long)
@@ -157,6 +158,24 @@ def dns(name, address, port):
         record = b'\xc0\x0c' + struct.pack('>HHIH', 16, 1, 0, len(text)) + text
         return query[:2] + struct.pack('>HHHHH', 0x8580, 1, 1, 0, 0) + question + record
     datagrams(address, port, answer)
+
+
+def deaf(path, count):
+    """Each asks for the services until no more of its questions are taken."""
+    question = b'1 services'
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(int(count))]
+    for client in clients:
+        client.connect(path)
+        client.setblocking(False)
+    print('listening', flush=True)
+    while True:
+        for client in clients:
+            try:
+                while client.send(struct.pack('>I', len(question)) + question):
+                    pass
+            except OSError:
+                pass  # its room is full, or it has been shown the door
+        time.sleep(0.05)
 
 
 def noise(size, seed):

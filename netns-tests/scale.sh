@@ -5,6 +5,7 @@
 #
 # CPU is user and system time of the whole tapvs, from /proc. What a packet waits meanwhile is told by a ping
 # through the director every two milliseconds. SERVICES=n for another number.
+# shellcheck disable=SC2317 # the commands are called by `cost` and `waits`
 
 LIMIT=${LIMIT:-300}
 . "$(dirname "$0")/lib.sh"
@@ -44,8 +45,7 @@ waits() {
     ( while :; do "$@" >/dev/null 2>&1 || exit; done ) &
     busy=$!
     PIDS+=("$busy")
-    # shellcheck disable=SC2046 # two numbers
-    printf '  %-44s %8s ms mean %7s ms longest\n' "$what" $(pings)
+    pings | awk -v what="$what" '{ printf "  %-44s %8s ms mean %8s ms longest\n", what, $1, $2 }'
     stop "$busy"
 }
 edit() { "$TAPVS" ipvsadm -e -t 10.64.0.7:80 -r 10.77.2.11:8080 -m -w "$((RANDOM % 100))"; }
@@ -54,7 +54,11 @@ reload() {
     local before
     before=$(reloads)
     kill -HUP "$DIRECTOR"
-    while [ "$(reloads)" -eq "$before" ]; do sleep 0.005; done
+    for _ in {1..2000}; do
+        [ "$(reloads)" -eq "$before" ] || return 0
+        sleep 0.005
+    done
+    die "a reload takes longer than ten seconds"
 }
 one_more() { echo "-A -f $(wc -l <"$WORK/rules") -s rr" >>"$WORK/rules"; reload; }
 
