@@ -83,11 +83,15 @@ fn heading(out: &mut String, text: &str, is_empty: bool) -> fmt::Result {
 }
 
 fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
-    let kind = match port.kind {
+    let kind = match &port.kind {
         PortKind::Tap => "TAP",
         PortKind::Tun => "TUN",
+        PortKind::Macvtap { .. } => "macvtap",
     };
     write!(out, "  {}: {kind}", port.name)?;
+    if let PortKind::Macvtap { lower, mode } = &port.kind {
+        write!(out, " on {lower}, mode {}", mode.name())?;
+    }
     if let Some(mac) = port.settings.mac {
         write!(out, ", our MAC {mac}")?;
     }
@@ -159,10 +163,10 @@ pub(super) fn service_name(key: &ServiceKey) -> String {
 fn answers(config: &Config) -> Vec<String> {
     let own = config.ports.iter().flat_map(|port| {
         port.addresses.iter().map(move |prefix| {
-            let how = match (port.kind, Family::of(prefix.addr)) {
-                (PortKind::Tun, _) => "",
-                (PortKind::Tap, Family::V4) => ", by ARP",
-                (PortKind::Tap, Family::V6) => ", by neighbour discovery",
+            let how = match (port.kind.has_ethernet(), Family::of(prefix.addr)) {
+                (false, _) => "",
+                (true, Family::V4) => ", by ARP",
+                (true, Family::V6) => ", by neighbour discovery",
             };
             format!("{} on {}{how}", prefix.addr, port.name)
         })

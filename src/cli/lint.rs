@@ -13,8 +13,8 @@ use super::check::service_name;
 use crate::config::marks::{MarkRule, MarkTarget, Match};
 use crate::config::rules::{Places, Read};
 use crate::config::{
-    Config, DestSpec, Method, PortConfig, PortKind, RouteTarget, ServiceKey, ServiceSpec,
-    TunnelChecksum, TunnelType,
+    Config, DestSpec, Method, PortConfig, RouteTarget, ServiceKey, ServiceSpec, TunnelChecksum,
+    TunnelType,
 };
 use crate::packet::{Endpoint, Family};
 
@@ -401,7 +401,7 @@ fn no_forwarding(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Opt
 fn lost_virtual(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
     let ServiceKey::Address { virt: Endpoint { addr, .. }, .. } = spec.key else { return None };
     // What the kernel routes to a TUN port needs no neighbour that asks for the address.
-    let asked = view.config.ports.iter().all(|port| port.kind == PortKind::Tap);
+    let asked = view.config.ports.iter().all(|port| port.kind.has_ethernet());
     let known = view.near(addr).is_some() || matches!(view.way(addr), Way::Local);
     (asked && !known && !view.config.ports.is_empty()).then(|| {
         format!(

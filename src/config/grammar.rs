@@ -556,7 +556,7 @@ fn ip_object(word: &str) -> Option<(Object, &'static [&'static str])> {
         _ if short("address") => (Object::Address, &["add", "replace", "delete"]),
         _ if short("route") => (Object::Route, &["add", "replace", "delete"]),
         _ if short("neighbor") || short("neighbour") => (Object::Neighbour, &["add", "replace"]),
-        _ if short("link") => (Object::Link, &["set"]),
+        _ if short("link") => (Object::Link, &["set", "add"]),
         _ => return None,
     })
 }

@@ -52,9 +52,7 @@ impl fmt::Display for Command {
     /// The line that says it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AddPort { name, kind } => {
-                write!(f, "ip tuntap add dev {} mode {}", Quoted(name), mode(*kind))
-            }
+            Self::AddPort { name, kind } => write_new_port(f, name, kind),
             Self::SetLink { name, settings } => write_link(f, name, settings),
             Self::AddAddress { prefix, dev, replace } => {
                 let (ip, verb) = (family_option(*prefix), verb(*replace));
@@ -207,10 +205,15 @@ const fn verb(replace: bool) -> &'static str {
     }
 }
 
-const fn mode(kind: PortKind) -> &'static str {
+fn write_new_port(f: &mut fmt::Formatter<'_>, name: &str, kind: &PortKind) -> fmt::Result {
+    let name = Quoted(name);
     match kind {
-        PortKind::Tap => "tap",
-        PortKind::Tun => "tun",
+        PortKind::Tap => write!(f, "ip tuntap add dev {name} mode tap"),
+        PortKind::Tun => write!(f, "ip tuntap add dev {name} mode tun"),
+        PortKind::Macvtap { lower, mode } => {
+            let (lower, mode) = (Quoted(lower), mode.name());
+            write!(f, "ip link add link {lower} name {name} type macvtap mode {mode}")
+        }
     }
 }
 
@@ -229,8 +232,9 @@ fn write_link(f: &mut fmt::Formatter<'_>, name: &str, settings: &LinkSettings) -
 }
 
 fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
+    write_new_port(f, &port.name, &port.kind)?;
+    writeln!(f)?;
     let name = Quoted(&port.name);
-    writeln!(f, "ip tuntap add dev {name} mode {}", mode(port.kind))?;
     let settings = &port.settings;
     if let Some(mac) = settings.mac {
         writeln!(f, "ip link set dev {name} address {mac}")?;

@@ -9,6 +9,7 @@
 
 pub mod decap;
 mod desk;
+mod macvtap;
 pub mod reactor;
 mod reload;
 pub mod socket;
@@ -77,8 +78,12 @@ pub fn complete(config: &mut Config) {
     let host = host_identity();
     let control = sys::Control::open().ok();
     for port in &mut config.ports {
-        if port.kind == PortKind::Tap && port.settings.mac.is_none() {
-            port.settings.mac = Some(derived_mac(&port.name, &host));
+        if port.kind.has_ethernet() && port.settings.mac.is_none() {
+            let known = match &port.kind {
+                PortKind::Macvtap { lower, mode } => macvtap::own_mac(&port.name, lower, *mode),
+                PortKind::Tap | PortKind::Tun => None,
+            };
+            port.settings.mac = Some(known.unwrap_or_else(|| derived_mac(&port.name, &host)));
         }
         if port.settings.mtu.is_none() {
             let present = control.as_ref().and_then(|c| c.mtu(&port.name).ok());

@@ -35,7 +35,7 @@ pub(super) fn reload(
         |port: &&PortConfig| named(&old, &port.name).is_some_and(|was| was.kind != port.kind);
     if let Some(port) = new.ports.iter().find(other_kind) {
         return Err(format!(
-            "port {} cannot change between TAP and TUN while it is in use",
+            "port {} cannot become a port of another kind while it is in use",
             port.name
         ));
     }
