@@ -21,7 +21,7 @@ question() { on cl env WAIT=2 "$PYTHON" "$HERE/host.py" probe 64 "$(at 1 100)" 5
 # Templates speak of no port of the client's.
 templates() { "$TAPVS" ipvsadm -Lnc | awk '$1 == "TCP" && $4 ~ /:0$/' | wc -l; }
 # shellcheck disable=SC2317 # `until_true` calls it
-no_udp() { ! "$TAPVS" ipvsadm -Lnc | grep -q '^UDP'; }
+no_udp() { [ "$("$TAPVS" ipvsadm -Lnc | grep -c '^UDP')" = 0 ]; }
 
 persistence() {
     local i vip any mask

@@ -39,7 +39,7 @@ lay() {
 }
 
 # shellcheck disable=SC2317 # `until_true` calls it
-listens() { on s1 cat /proc/net/tcp /proc/net/tcp6 | grep -q ':04D2 '; }
+listens() { on s1 grep -q ':04D2 ' /proc/net/tcp /proc/net/tcp6; }
 
 # send NAME: the file from the client to the virtual address, whole, within the time.
 send() {

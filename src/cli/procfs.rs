@@ -4,7 +4,7 @@
 //! large, and no exporter reads them.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::client::Link;
@@ -50,7 +50,7 @@ fn files(names: &[String]) -> Result<Vec<File>, Failure> {
     names.iter().map(file).collect()
 }
 
-fn keep(wish: &Proc, files: &[File], dir: &Path, path: &PathBuf) -> Result<(), Failure> {
+fn keep(wish: &Proc, files: &[File], dir: &Path, path: &Path) -> Result<(), Failure> {
     let small = [File::Services, File::Stats, File::Percpu, File::Apps];
     let files = if files.is_empty() { &small[..] } else { files };
     let step = wish.every.unwrap_or(STEP_S);
@@ -65,7 +65,7 @@ fn keep(wish: &Proc, files: &[File], dir: &Path, path: &PathBuf) -> Result<(), F
     Ok(texts::keep(dir, &names, Duration::from_secs(step.into()), &mut text)?)
 }
 
-fn print(wish: &Proc, files: &[File], path: &PathBuf) -> Result<(), Failure> {
+fn print(wish: &Proc, files: &[File], path: &Path) -> Result<(), Failure> {
     for &file in files {
         let failed = |why| Failure::Fault(Fault::new("tapvs proc", io::Error::other(why)));
         let picture = picture(file, path).map_err(failed)?;
@@ -88,7 +88,7 @@ fn print(wish: &Proc, files: &[File], path: &PathBuf) -> Result<(), Failure> {
 }
 
 /// What a file is made of, asked of the tapvs at `path`; why not, in one line.
-fn picture(file: File, path: &PathBuf) -> Result<Snapshot, String> {
+fn picture(file: File, path: &Path) -> Result<Snapshot, String> {
     let request = match file {
         File::Services => Request::Services(None),
         File::Connections | File::Origins => Request::Connections,
