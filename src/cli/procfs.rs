@@ -3,19 +3,17 @@
 //! Left out on purpose: the tables of connections are kept only where they are asked for by name. They may be
 //! large, and no exporter reads them.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::client::Link;
-use super::{Failure, Proc};
+use super::{ask, Failure, Proc};
 use crate::config::tool::What;
 use crate::control::json;
 use crate::control::proc::File;
 use crate::control::snapshot::Snapshot;
 use crate::control::wire::Request;
-use crate::io::socket::Wanted;
-use crate::io::{texts, Fault};
+use crate::io::texts;
 
 /// Seconds between two rounds, if nobody says: as often as counters are sampled.
 const STEP_S: u32 = 2;
@@ -23,13 +21,12 @@ const STEP_S: u32 = 2;
 /// Does what is asked for.
 pub(super) fn run(wish: &Proc) -> Result<(), Failure> {
     let files = files(&wish.names)?;
-    let path = Wanted::new(wish.socket.as_deref()).path;
     match &wish.into {
         Some(_) if wish.json => Err(usage("--json is for printing")),
-        Some(dir) => keep(wish, &files, Path::new(dir), &path),
+        Some(dir) => keep(wish, &files, Path::new(dir)),
         None if wish.every.is_some() => Err(usage("--every goes with --into")),
         None if files.is_empty() => Err(usage(&format!("which file? {}", all_names()))),
-        None => print(wish, &files, &path),
+        None => print(wish, &files),
     }
 }
 
@@ -50,7 +47,7 @@ fn files(names: &[String]) -> Result<Vec<File>, Failure> {
     names.iter().map(file).collect()
 }
 
-fn keep(wish: &Proc, files: &[File], dir: &Path, path: &Path) -> Result<(), Failure> {
+fn keep(wish: &Proc, files: &[File], dir: &Path) -> Result<(), Failure> {
     let small = [File::Services, File::Stats, File::Percpu, File::Apps];
     let files = if files.is_empty() { &small[..] } else { files };
     let step = wish.every.unwrap_or(STEP_S);
@@ -60,15 +57,14 @@ fn keep(wish: &Proc, files: &[File], dir: &Path, path: &Path) -> Result<(), Fail
     let names: Vec<_> = files.iter().map(|file| file.name()).collect();
     let mut text = |name: &str| {
         let file = File::named(name).ok_or_else(|| name.to_owned())?;
-        Ok(file.text(&picture(file, path)?))
+        Ok(file.text(&picture(file, wish).map_err(Failure::text)?))
     };
     Ok(texts::keep(dir, &names, Duration::from_secs(step.into()), &mut text)?)
 }
 
-fn print(wish: &Proc, files: &[File], path: &Path) -> Result<(), Failure> {
+fn print(wish: &Proc, files: &[File]) -> Result<(), Failure> {
     for &file in files {
-        let failed = |why| Failure::Fault(Fault::new("tapvs proc", io::Error::other(why)));
-        let picture = picture(file, path).map_err(failed)?;
+        let picture = picture(file, wish)?;
         let text = match (wish.json, file) {
             (false, _) => file.text(&picture),
             (true, File::Services) => json::listing(&picture, What::All),
@@ -80,21 +76,20 @@ fn print(wish: &Proc, files: &[File], path: &Path) -> Result<(), Failure> {
                 return Err(usage(&format!("`{}` has no form in JSON", file.name())));
             }
         };
-        let mut out = io::stdout().lock();
-        // A reader that has seen enough is no failure of ours.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        ask::print("proc", &text)?;
     }
     Ok(())
 }
 
-/// What a file is made of, asked of the tapvs at `path`; why not, in one line.
-fn picture(file: File, path: &Path) -> Result<Snapshot, String> {
+/// What a file is made of, asked of a running tapvs.
+fn picture(file: File, wish: &Proc) -> Result<Snapshot, Failure> {
     let request = match file {
         File::Services => Request::Services(None),
         File::Connections | File::Origins => Request::Connections,
         File::Stats | File::Percpu => Request::Total,
         File::Apps => Request::Settings,
     };
-    let asked = Link::open(path).and_then(|mut link| link.picture(&request));
-    asked.map_err(|trouble| trouble.to_string())?
+    let picture = ask::open("proc", wish.socket.as_deref())?.picture(&request);
+    let picture = picture.map_err(|trouble| ask::unheard("proc", &trouble))?;
+    picture.map_err(|why| ask::failed("proc", io::Error::other(why)))
 }

@@ -180,6 +180,14 @@ impl Config {
         if !is_host(prefix.addr) || is_broadcast_of(prefix, prefix.addr) {
             return Err(Refusal::Host(format!("{} is no address of a host", prefix.addr)));
         }
+        // In whatever order they are said: the rules as they are printed begin with addresses.
+        let mut servers = self.services.values().flat_map(|(_, dests)| dests);
+        if let Some(server) = servers.find(|server| is_broadcast_of(prefix, server.dest.addr)) {
+            return Err(Refusal::Host(format!(
+                "the server {} has this network's broadcast address",
+                server.dest.addr
+            )));
+        }
         let holds = |port: &&PortConfig| port.addresses.iter().any(|p| p.addr == prefix.addr);
         if let Some(holder) = self.ports.iter().find(holds) {
             if replace && holder.name == dev {

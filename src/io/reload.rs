@@ -27,10 +27,10 @@ pub(super) fn reload(
     new: Config,
 ) -> Result<Vec<String>, String> {
     let old = worker.engine().config().clone();
-    let difference = old.difference(&new);
     if old == new {
-        return Ok(difference);
+        return Ok(Vec::new());
     }
+    let difference = old.difference(&new);
     let other_kind =
         |port: &&PortConfig| named(&old, &port.name).is_some_and(|was| was.kind != port.kind);
     if let Some(port) = new.ports.iter().find(other_kind) {
