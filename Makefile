@@ -16,7 +16,8 @@ export TAPVS
 # tool=package: what the build and the tests need beyond Rust.
 TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
 	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk vsftpd=vsftpd lftp=lftp
+	timeout=coreutils awk=mawk unshare=util-linux watch=procps openssl=openssl vsftpd=vsftpd lftp=lftp \
+	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
 
 # Where `make install` puts what `make build` has built.
 DESTDIR ?=
@@ -30,7 +31,7 @@ ZSH_DIR = $(SHARE)/zsh/site-functions
 IPVSADM := ipvsadm ipvsadm-save ipvsadm-restore
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build static install install-ipvsadm uninstall docs demo test netns cross lint ci clean
+.PHONY: help deps build static install install-ipvsadm uninstall docs demo scale test netns cross lint ci clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -46,15 +47,18 @@ deps: ## install what is missing beyond Rust (Debian packages); nothing missing,
 	command -v apt-get >/dev/null || { echo "deps: install these by your own package manager:$$missing"; exit 1; }
 	[ "$$(id -u)" = 0 ] || { echo "deps: as root, run: apt-get install$$missing"; exit 1; }
 	echo "deps: installing$$missing"
+	# Some of them are daemons on a real host; the tests start what they need by themselves.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $$policy ]; then
+	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+	    printf '#!/bin/sh\nexit 101\n' >$$policy
+	    chmod 755 $$policy
+	fi
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 || {
 	    apt-get update >/dev/null
 	    apt-get install -y --no-install-recommends $$missing
 	}
-	# The tests start an FTP server of their own; the one that the package starts is nobody's wish.
-	case $$missing in *vsftpd*)
-	    systemctl disable --now vsftpd >/dev/null 2>&1 || service vsftpd stop >/dev/null 2>&1 || true ;;
-	esac
 
 build: ## build target/release/tapvs
 	$(CARGO) build --locked --release
@@ -107,6 +111,9 @@ docs: ## write manual pages and completions anew; a test tells when they are sta
 demo: deps build ## watch three servers share the requests of a client, by NAT, direct routing and tunnel
 	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/demo.sh
 
+scale: deps build ## what 10,000 services cost (as root)
+	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/scale.sh
+
 test: deps ## run every test: unit, scenario and (as root) namespace tests
 	@netns-tests/all
 
@@ -136,7 +143,7 @@ lint: ## formatting, clippy and shellcheck, all fatal
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
 	echo "shellcheck"
-	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all .ci/run dist/tapvs.init completions/tapvs.bash
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/as-ipvsadm .ci/run dist/tapvs.init completions/tapvs.bash
 	shellcheck -s sh dist/tapvs.openwrt
 
 ci: deps lint test ## what a change must pass

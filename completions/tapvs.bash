@@ -53,6 +53,8 @@ _tapvs() {
     save:-o | save:--output) _tapvs_files; return ;;
     save:--socket) _tapvs_files; return ;;
     proc:--socket) _tapvs_files; return ;;
+    proc:--into) COMPREPLY=(); return ;;
+    proc:--every) COMPREPLY=(); return ;;
     esac
     case $word:$cur in
     :-*) _tapvs_offer '-V --version -v --verbose -q --quiet -h --help' ;;
@@ -67,7 +69,7 @@ _tapvs() {
     reload:*) _tapvs_offer '--socket -h --help' ;;
     save:-*) _tapvs_offer '-o --output --socket -h --help' ;;
     save:*) _tapvs_offer '-o --output --socket -h --help' ;;
-    proc:-*) _tapvs_offer '--json --socket -h --help' ;;
+    proc:-*) _tapvs_offer '--json --socket --into --every -h --help' ;;
     proc:*) _tapvs_offer 'ip_vs ip_vs_conn ip_vs_conn_sync ip_vs_stats ip_vs_stats_percpu ip_vs_app' ;;
     esac
 }

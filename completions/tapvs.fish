@@ -67,6 +67,8 @@ complete -c tapvs -n '__fish_seen_subcommand_from save' -l socket -r -F -d 'the 
 complete -c tapvs -n '__fish_seen_subcommand_from save' -s h -l help -d 'print a help'
 complete -c tapvs -n '__fish_seen_subcommand_from proc' -l json -d 'as JSON: ip_vs, ip_vs_conn and ip_vs_stats'
 complete -c tapvs -n '__fish_seen_subcommand_from proc' -l socket -r -F -d 'the control socket of the tapvs to ask'
+complete -c tapvs -n '__fish_seen_subcommand_from proc' -l into -x -d 'keep them under net in this directory, in the foreground; prints "ready" when they are there'
+complete -c tapvs -n '__fish_seen_subcommand_from proc' -l every -x -d 'how many seconds pass until they are written anew (2)'
 complete -c tapvs -n '__fish_seen_subcommand_from proc' -s h -l help -d 'print a help'
 complete -c tapvs -n '__fish_seen_subcommand_from proc' -a 'ip_vs ip_vs_conn ip_vs_conn_sync ip_vs_stats ip_vs_stats_percpu ip_vs_app'
 complete -c tapvs -n '__fish_seen_subcommand_from ipvsadm' -a '(__tapvs_as_ipvsadm)'

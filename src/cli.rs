@@ -13,6 +13,7 @@ mod client;
 mod ipvsadm;
 mod lint;
 mod names;
+mod procfs;
 mod realserver;
 
 use std::ffi::OsString;
@@ -252,27 +253,36 @@ struct Ipvsadm {
 }
 
 /// Print what the kernel's /proc/net/NAME would say of a running tapvs: ip_vs, ip_vs_conn,
-/// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app.
+/// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app. With --into: keep these files in
+/// a directory for programs that read such (prometheus-node-exporter --path.procfs), each replaced
+/// in one step; without names, those without connections. While no tapvs answers they are gone.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "proc",
     help_triggers("-h", "--help", "help"),
     example = "{command_name} ip_vs",
-    error_code(0, "printed"),
-    error_code(1, "no tapvs answers"),
+    example = "{command_name} --into /run/tapvs-proc",
+    error_code(0, "printed, or ended by a signal"),
+    error_code(1, "no tapvs answers, or the directory cannot be written to"),
     error_code(2, "the command line was not understood, or there is no such file")
 )]
 struct Proc {
-    /// the name of the file
+    /// the names of the files
     #[argh(positional)]
-    name: String,
+    names: Vec<String>,
     /// as JSON: ip_vs, ip_vs_conn and ip_vs_stats
     #[argh(switch)]
     json: bool,
     /// the control socket of the tapvs to ask
     #[argh(option, arg_name = "path")]
     socket: Option<String>,
+    /// keep them under net in this directory, in the foreground; prints "ready" when they are there
+    #[argh(option, arg_name = "dir")]
+    into: Option<String>,
+    /// how many seconds pass until they are written anew (2)
+    #[argh(option, arg_name = "s")]
+    every: Option<u32>,
 }
 
 /// Why a wish was not done.
@@ -280,6 +290,17 @@ enum Failure {
     Usage(String),
     Rules(Vec<String>),
     Fault(Fault),
+}
+
+impl Failure {
+    /// In words.
+    fn text(self) -> String {
+        match self {
+            Self::Usage(text) => text,
+            Self::Rules(complaints) => complaints.join("\n"),
+            Self::Fault(fault) => fault.to_string(),
+        }
+    }
 }
 
 impl From<Fault> for Failure {
@@ -398,7 +419,10 @@ fn obey(args: Args) -> Result<u8, Failure> {
         }
         Some(Wish::Reload(wish)) => ask::reload(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Save(wish)) => ask::save(&wish).map(|()| exit::FINE),
-        Some(Wish::Proc(wish)) => ask::print_proc(&wish).map(|()| exit::FINE),
+        Some(Wish::Proc(wish)) => {
+            log_to_stderr(verbose, quiet);
+            procfs::run(&wish).map(|()| exit::FINE)
+        }
     }
 }
 
@@ -444,11 +468,7 @@ impl system::reactor::Rules for RulesFile<'_> {
         if self.0.rules == "-" {
             return Err("the rules came from standard input and cannot be read again".to_owned());
         }
-        load(&self.0.rules).map_err(|failure| match failure {
-            Failure::Usage(text) => text,
-            Failure::Rules(complaints) => complaints.join("\n"),
-            Failure::Fault(fault) => fault.to_string(),
-        })
+        load(&self.0.rules).map_err(Failure::text)
     }
 
     fn stamp(&self) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! What is asked of a running tapvs by words of our own: `reload`, `save`, `proc`.
+//! What is asked of a running tapvs by words of our own: `reload`, `save`.
 //!
 //! An answer is heard to its end before any of it is printed or written, so that a tapvs that ends in
 //! the middle of one leaves neither half a listing nor half a file.
@@ -11,10 +11,8 @@ use std::os::unix::fs::{fchown, MetadataExt};
 use std::path::Path;
 
 use super::client::{Link, Trouble};
-use super::{Failure, Proc, Save};
-use crate::config::tool::What;
+use super::{Failure, Save};
 use crate::control::wire::Request;
-use crate::control::{json, proc};
 use crate::io::socket::Wanted;
 use crate::io::Fault;
 
@@ -37,34 +35,6 @@ pub(super) fn save(wish: &Save) -> Result<(), Failure> {
     }
 }
 
-/// Prints a file of `/proc/net`.
-pub(super) fn print_proc(wish: &Proc) -> Result<(), Failure> {
-    use proc::File;
-    let names: Vec<_> = File::ALL.iter().map(|file| file.name()).collect();
-    let usage = |why: &str| Failure::Usage(format!("tapvs proc: {why}"));
-    let file = File::named(&wish.name)
-        .ok_or_else(|| usage(&format!("no file `{}`; there are {}", wish.name, names.join(" "))))?;
-    let request = match file {
-        File::Services => Request::Services(None),
-        File::Connections | File::Origins => Request::Connections,
-        File::Stats | File::Percpu => Request::Total,
-        File::Apps => Request::Settings,
-    };
-    let picture = open("proc", wish.socket.as_deref())?.picture(&request);
-    let picture = picture.map_err(|trouble| unheard("proc", &trouble))?;
-    let picture = picture.map_err(|why| failed("proc", io::Error::other(why)))?;
-    let text = match (wish.json, file) {
-        (false, _) => file.text(&picture),
-        (true, File::Services) => json::listing(&picture, What::All),
-        (true, File::Connections) => json::listing(&picture, What::Connections { engine: false }),
-        (true, File::Stats) => json::total(&picture.total),
-        (true, File::Origins | File::Percpu | File::Apps) => {
-            return Err(usage(&format!("`{}` has no form in JSON", wish.name)));
-        }
-    };
-    print("proc", &text)
-}
-
 /// The lines of an answer, or the words by which the request was refused.
 fn text(
     word: &str,
@@ -79,7 +49,7 @@ fn text(
     Ok(heard.map_err(|trouble| unheard(word, &trouble))?.map(|()| lines))
 }
 
-fn open(word: &str, socket: Option<&str>) -> Result<Link, Failure> {
+pub(super) fn open(word: &str, socket: Option<&str>) -> Result<Link, Failure> {
     let path = Wanted::new(socket).path;
     Link::open(&path).map_err(|trouble| match trouble {
         // What ipvsadm says does not tell whose socket it is.
@@ -91,17 +61,17 @@ fn open(word: &str, socket: Option<&str>) -> Result<Link, Failure> {
     })
 }
 
-fn unheard(word: &str, trouble: &Trouble) -> Failure {
+pub(super) fn unheard(word: &str, trouble: &Trouble) -> Failure {
     failed(word, io::Error::other(trouble.to_string()))
 }
 
-fn failed(what: &str, error: io::Error) -> Failure {
+pub(super) fn failed(what: &str, error: io::Error) -> Failure {
     Failure::Fault(Fault::new(what, error))
 }
 
 /// Prints an answer. Part of a saved state must not pass for all of it, so that nothing could be
 /// written is a failure; that a reader has seen enough is none.
-fn print(word: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn print(word: &str, text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(failed(&format!("{word}: printing"), e)),

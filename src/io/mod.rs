@@ -2,7 +2,7 @@
 //!
 //! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] opens devices and puts them back as they were,
 //! [`worker`] moves frames between devices and the engine, [`reactor`] waits and knows the time,
-//! [`decap`] is the other end of a tunnel. All of them fail with a [`Fault`].
+//! [`decap`] is the other end of a tunnel, [`texts`] keeps files. All of them fail with a [`Fault`].
 //!
 //! Kept from the kernel: the names of its errors. Left out on purpose: no I/O here ever blocks, and
 //! no error about a single frame ends the program; it is counted.
@@ -15,6 +15,7 @@ mod reload;
 pub mod socket;
 pub mod sys;
 pub mod tap;
+pub mod texts;
 pub mod uring;
 pub mod worker;
 
