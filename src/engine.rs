@@ -127,6 +127,10 @@ impl Engine {
                 director.set_timeouts(*tcp_s, *tcp_fin_s, *udp_s);
                 Ok(())
             }
+            Command::SetFtpPorts(ports) => {
+                director.set_ftp_ports(ports);
+                Ok(())
+            }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
                 self.slow.router = self.config.knobs.ip6_forward;

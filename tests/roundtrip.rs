@@ -79,7 +79,7 @@ fn whatever_was_said_is_printed_so_that_it_loads_to_the_same() {
     let words = "none -t -u --sctp-service -f -6 -p -M -o -b flag-1 flag-3 flag-1,flag-2,flag-3 -m -g -i \
         -x -y ipip gue gre --tun-port --tun-nocsum --tun-csum --tun-remcsum --set tap tun macvtap passthru vepa address mtu \
         master addr route neigh via local iptables ip6tables ! multiport --sports --dports \
-        --ports ACCEPT MARK master backup --mcast-interface --sync-maxlen";
+        --ports ACCEPT MARK modprobe ip_vs_ftp ports=7,21 master backup --mcast-interface --sync-maxlen";
     let words = words.split_whitespace();
     let missing: Vec<_> =
         schedulers.chain(knobs).chain(words).filter(|word| !seen.contains(*word)).collect();
@@ -304,6 +304,12 @@ impl Die {
     fn rare_line(&mut self) -> String {
         if self.one_in(6) {
             return "-C".to_owned();
+        }
+        if self.one_in(3) {
+            return format!(
+                "modprobe {}",
+                self.of(&["ip_vs_ftp", "-r ip_vs_ftp", "ip_vs_ftp ports=7,21"])
+            );
         }
         let role = self.of(&["master", "backup"]);
         if self.one_in(4) {

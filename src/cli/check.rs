@@ -55,6 +55,10 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     let moot: Vec<_> = moot_settings(config).collect();
     heading(out, "Settings that change nothing here", moot.is_empty())?;
     moot.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    heading(out, "Looked into", config.ftp_ports.is_empty())?;
+    for port in &config.ftp_ports {
+        writeln!(out, "  FTP on port {port}, for data connections through NAT")?;
+    }
     heading(out, "Services", config.services.is_empty())?;
     for (service, dests) in config.services.values() {
         write_service(out, service, dests)?;

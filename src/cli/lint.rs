@@ -16,7 +16,7 @@ use crate::config::{
     Config, DestSpec, Method, PortConfig, RouteTarget, ServiceKey, ServiceSpec, TunnelChecksum,
     TunnelType,
 };
-use crate::packet::{Endpoint, Family};
+use crate::packet::{proto, Endpoint, Family};
 
 /// One thing that will not work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +115,7 @@ const SERVICE: &[(&str, ServiceLint)] = &[
     ("no-mark", no_mark),
     ("marked-away", marked_away),
     ("every-port", every_port),
+    ("ftp-helper", ftp_helper),
 ];
 
 /// About the file.
@@ -489,6 +490,16 @@ fn every_port(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<Str
              two different servers; use one service, or one mark for all the ports",
             virt.port, virt.addr
         )
+    })
+}
+
+fn ftp_helper(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<String> {
+    let ServiceKey::Address { proto: proto::TCP, virt } = spec.key else { return None };
+    let masq = dests.iter().any(|dest| dest.method == Method::Masq);
+    (virt.port == 21 && masq && !view.config.ftp_ports.contains(&21)).then(|| {
+        "FTP's data connections will not pass through NAT: nobody translates the addresses that client \
+         and server tell each other; `modprobe ip_vs_ftp` does"
+            .to_owned()
     })
 }
 

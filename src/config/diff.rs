@@ -22,6 +22,12 @@ impl Config {
             let Timeouts { tcp, tcp_fin, udp } = new.timeouts_s;
             commands.push(Command::SetTimeouts { tcp_s: tcp, tcp_fin_s: tcp_fin, udp_s: udp });
         }
+        if self.ftp_ports != new.ftp_ports {
+            let unload = (!self.ftp_ports.is_empty()).then(|| Command::SetFtpPorts(Vec::new()));
+            let load =
+                (!new.ftp_ports.is_empty()).then(|| Command::SetFtpPorts(new.ftp_ports.clone()));
+            commands.extend(unload.into_iter().chain(load));
+        }
         let gone = self.services.keys().filter(|key| !new.services.contains_key(key));
         commands.extend(gone.map(|key| Command::DeleteService(*key)));
         for (key, (spec, dests)) in &new.services {
@@ -129,12 +135,14 @@ mod tests {
     }
 
     const OLD: &str = "net.ipv4.vs.expire_nodest_conn = 1\n\
+        modprobe ip_vs_ftp\n\
         -A -t 10.0.0.1:80 -s rr\n\
         -a -t 10.0.0.1:80 -r 10.1.0.1:80 -m\n\
         -a -t 10.0.0.1:80 -r 10.1.0.2:80 -m\n\
         -A -u 10.0.0.1:53\n";
 
     const NEW: &str = "--set 100 0 0\n\
+        modprobe ip_vs_ftp ports=2121\n\
         -A -t 10.0.0.1:80 -s wrr\n\
         -a -t 10.0.0.1:80 -r 10.1.0.2:80 -m -w 5\n\
         -a -t 10.0.0.1:80 -r 10.1.0.3:80 -m\n\

@@ -64,6 +64,7 @@ impl Config {
             Command::AddDest(key, dest) => self.put_dest(key, dest, false),
             Command::EditDest(key, dest) => self.put_dest(key, dest, true),
             Command::DeleteDest(key, dest) => self.delete_dest(key, *dest),
+            Command::SetFtpPorts(ports) => self.set_ftp_ports(ports),
             Command::StartDaemon(daemon) => self.start_daemon(daemon),
             Command::StopDaemon(role) => self.stop_daemon(*role),
             Command::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
@@ -78,6 +79,18 @@ impl Config {
                 Ok(())
             }
         }
+    }
+
+    /// Whoever loads a module that is loaded changes nothing, and would not be told.
+    fn set_ftp_ports(&mut self, ports: &[u16]) -> Result<(), Refusal> {
+        let loads = !self.ftp_ports.is_empty() && !ports.is_empty();
+        if loads && self.ftp_ports != ports {
+            let why =
+                "ip_vs_ftp is loaded already, with other ports; `modprobe -r ip_vs_ftp` first";
+            return Err(Refusal::Host(why.to_owned()));
+        }
+        ports.clone_into(&mut self.ftp_ports);
+        Ok(())
     }
 
     /// Whether a port of that name exists.

@@ -15,6 +15,7 @@ mod host;
 pub mod ipvs;
 pub mod knob;
 pub mod marks;
+mod modules;
 mod nettools;
 pub mod options;
 mod print;
@@ -390,6 +391,9 @@ pub enum Command {
         /// UDP.
         udp_s: u32,
     },
+    /// `modprobe ip_vs_ftp`: the virtual ports at which FTP's control connections are looked into;
+    /// none is `modprobe -r`.
+    SetFtpPorts(Vec<u16>),
     /// `--start-daemon`.
     StartDaemon(SyncDaemon),
     /// `--stop-daemon`.
@@ -475,6 +479,8 @@ pub struct Config {
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.
     pub timeouts_s: Timeouts,
+    /// Virtual ports of FTP's control connections; none unless `modprobe ip_vs_ftp` was said.
+    pub ftp_ports: Vec<u16>,
     /// Services by key, each with its servers in the order added.
     pub services: BTreeMap<ServiceKey, (ServiceSpec, Vec<DestSpec>)>,
     /// Synchronisation daemons.

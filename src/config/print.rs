@@ -38,6 +38,10 @@ impl fmt::Display for Config {
         if self.timeouts_s != Timeouts::default() {
             writeln!(f, "--set {tcp} {tcp_fin} {udp}")?;
         }
+        if !self.ftp_ports.is_empty() {
+            write_module(f, &self.ftp_ports)?;
+            writeln!(f)?;
+        }
         for (spec, dests) in self.services.values() {
             writeln!(f, "{spec}")?;
             for dest in dests {
@@ -105,8 +109,20 @@ impl fmt::Display for Command {
             Self::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
                 write!(f, "--set {tcp_s} {tcp_fin_s} {udp_s}")
             }
+            Self::SetFtpPorts(ports) => write_module(f, ports),
             Self::StartDaemon(daemon) => write!(f, "{daemon}"),
             Self::StopDaemon(role) => write!(f, "--stop-daemon {}", role.name()),
+        }
+    }
+}
+
+fn write_module(f: &mut fmt::Formatter<'_>, ports: &[u16]) -> fmt::Result {
+    match ports {
+        [] => f.write_str("modprobe -r ip_vs_ftp"),
+        [21] => f.write_str("modprobe ip_vs_ftp"),
+        [first, rest @ ..] => {
+            write!(f, "modprobe ip_vs_ftp ports={first}")?;
+            rest.iter().try_for_each(|port| write!(f, ",{port}"))
         }
     }
 }

@@ -67,7 +67,8 @@ pub(super) fn ask(
         },
         Request::Connections => return Some(Dump::Connections(0)),
         Request::Settings => {
-            snapshot::put_settings(&mut text, host.engine().config());
+            let engine = host.engine();
+            snapshot::put_settings(&mut text, engine.config(), engine.director());
             Answer::Done
         }
         Request::Total => {
