@@ -1,7 +1,7 @@
 //! A [`Line`] becomes [`Command`]s: meaning, but not state.
 //!
 //! The languages have a file each: `ipvs` for ipvsadm's, `host` for those of `ip` and `sysctl`,
-//! `nettools` for those of `ifconfig` and `route`, `marks` for those of `iptables`.
+//! `nettools` for those of `ifconfig` and `route`, `marks` for those of `iptables`, `modules` for `modprobe`.
 
 use std::net::Ipv6Addr;
 
@@ -9,7 +9,7 @@ use crate::sched::Scheduler;
 
 use super::complaint::{Fault, Mistake, Span};
 use super::grammar::{Given, Invocation, Line};
-use super::{host, ipvs, marks, nettools, Command};
+use super::{host, ipvs, marks, modules, nettools, Command};
 
 /// A command, and where the words are that a refusal may be about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,9 @@ pub fn commands(line: &Line<'_>) -> Result<Vec<Placed>, Fault> {
         }
         Line::Ip(ip) => host::ip(ip).map(|placed| vec![placed]),
         Line::Tables(tables) => marks::tables(tables).map(|placed| vec![placed]),
+        Line::NetTools { program, words } if program.text.ends_with("modprobe") => {
+            modules::modprobe(program, words).map(|placed| vec![placed])
+        }
         Line::NetTools { program, words } => nettools::nettools(program, words),
         Line::Sysctl(pairs) => host::sysctl(pairs),
     }

@@ -194,7 +194,7 @@ impl Player {
         for (conn, call) in (0..).map_while(|place| table.entries(place)).flatten() {
             snapshot::put_conn(&mut lines, self.world.now, conn, call);
         }
-        snapshot::put_settings(&mut lines, self.world.engine.config());
+        snapshot::put_settings(&mut lines, self.world.engine.config(), director);
         let mut picture = Snapshot::default();
         for line in lines.lines() {
             picture.take(line).map_err(|_| format!("{line} is no line of a picture"))?;
