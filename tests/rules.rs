@@ -496,3 +496,31 @@ fn mh_is_refused_to_a_service_of_more_servers_than_its_table_has_places() {
     let later = format!("-A -t 10.0.0.1:80 -s mh\n{}", servers(4100));
     assert!(load("r", &later).is_ok(), "the kernel takes them, too");
 }
+
+#[test]
+fn rules_that_make_marked_packets_ours_are_read_and_printed() {
+    let text = "ip rule add from all fwmark 0x7/0xff lookup 100 prio 5\n\
+        ip -6 rule add fwmark 7 table 100\n\
+        ip route add local default dev lo table 100\n\
+        ip -6 route add local ::/0 dev lo table 100\n\
+        ip route add local 10.0.0.0/8 dev lo\n";
+    let config = load("r", text).expect("good rules");
+    let printed = config.to_string();
+    assert!(printed.contains("ip rule add fwmark 0x7/0xff table 100\n"), "{printed}");
+    assert!(printed.contains("ip -6 route add local ::/0 dev lo table 100\n"), "{printed}");
+    assert_eq!(load("again", &printed), Ok(config));
+    for (line, why) in [
+        ("ip rule add table 100", "fwmark"),
+        ("ip rule add fwmark 1", "table"),
+        ("ip rule add fwmark x table 100", "illegal mark"),
+        ("ip rule add fwmark 1 table 254", "no table of its own"),
+        ("ip rule add from 10.0.0.1 table 100", "`all`"),
+        ("ip rule del fwmark 1 table 100", "means nothing here"),
+        ("ip route add 10.0.0.0/8 via 10.1.1.1 table 100", "only what is ours"),
+        ("ip rule add fwmark 1 table 100\nip rule add fwmark 1 table 100", "exists already"),
+    ] {
+        let complaints = load("r", line).expect_err(line);
+        let told: String = complaints.iter().map(ToString::to_string).collect();
+        assert!(told.contains(why), "{line}: {told}");
+    }
+}
