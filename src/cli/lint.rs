@@ -110,6 +110,7 @@ const SERVER: &[(&str, ServerLint)] = &[
 const SERVICE: &[(&str, ServiceLint)] = &[
     ("no-server", no_server),
     ("all-drained", all_drained),
+    ("call-id", call_id),
     ("no-forwarding", no_forwarding),
     ("lost-virtual", lost_virtual),
     ("no-mark", no_mark),
@@ -387,6 +388,21 @@ fn all_drained(_: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<S
             service_name(&spec.key)
         )
     })
+}
+
+/// The engine looks into datagrams alone, and without `-p` not at all.
+fn call_id(_: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
+    let name = service_name(&spec.key);
+    match (spec.key, spec.persistent_s) {
+        _ if !spec.sip => None,
+        (ServiceKey::Address { proto, .. }, Some(_)) if proto != proto::UDP => Some(format!(
+            "{name} goes by the Call-ID of SIP over UDP, so nothing reaches a server; leave `--pe sip` out"
+        )),
+        (_, None) => Some(format!(
+            "{name} has `--pe sip` without `-p`, so calls have no server of their own; add `-p`"
+        )),
+        (ServiceKey::Address { .. } | ServiceKey::Mark { .. }, Some(_)) => None,
+    }
 }
 
 fn no_forwarding(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<String> {
