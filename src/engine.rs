@@ -7,15 +7,15 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::config::{
-    Command, Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey,
-};
+use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
 use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
-use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Packet, Verdict, Why};
+use crate::packet::{
+    vnet, DropCounters, DropReason, Family, Headers, LinkId, Packet, Verdict, Why,
+};
 use crate::slow::{Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
@@ -129,9 +129,13 @@ impl Engine {
                 director.set_timeouts(*tcp_s, *tcp_fin_s, *udp_s);
                 Ok(())
             }
+            Command::SetFtpPorts(ports) => {
+                director.set_ftp_ports(ports);
+                Ok(())
+            }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
-                self.slow.router = self.config.knobs.ip6_forward;
+                self.slow.set_knobs(&self.config.knobs);
                 Ok(())
             }
             Command::AddPort { .. }
@@ -207,7 +211,7 @@ impl Engine {
     fn links_of(&self, new: &Config) -> Vec<Option<Link>> {
         let mut links: Vec<Option<Link>> = Vec::new();
         let kept = |port: &PortConfig| {
-            let tap = port.kind == PortKind::Tap;
+            let tap = port.kind.has_ethernet();
             let known = self.link_named(&port.name)?;
             self.fast.router.link(known).is_some_and(|link| link.tap == tap).then_some(known)
         };
@@ -438,7 +442,7 @@ fn wire(
 fn link(port: &PortConfig) -> Link {
     Link {
         name: port.name.clone(),
-        tap: port.kind == PortKind::Tap,
+        tap: port.kind.has_ethernet(),
         mac: port.settings.mac.unwrap_or_default(),
         mtu: port.settings.mtu.unwrap_or(MTU_DEFAULT),
         addresses: port.addresses.iter().map(|own| (own.addr, own.len)).collect(),
@@ -450,6 +454,14 @@ fn add_route(router: &mut Router, prefix: Prefix, target: &RouteTarget) -> Resul
     let added = match target {
         RouteTarget::Local => {
             router.add_local_network(addr, len);
+            Ok(())
+        }
+        RouteTarget::LocalIn(table) => {
+            router.add_marked_network(addr, len, *table);
+            Ok(())
+        }
+        RouteTarget::Rule { mark, mask, table } => {
+            router.add_mark_rule(Family::of(addr), *mark, *mask, *table);
             Ok(())
         }
         RouteTarget::Dev(dev) => {

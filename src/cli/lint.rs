@@ -13,10 +13,10 @@ use super::check::service_name;
 use crate::config::marks::{MarkRule, MarkTarget, Match};
 use crate::config::rules::{Places, Read};
 use crate::config::{
-    Config, DestSpec, Method, PortConfig, PortKind, RouteTarget, ServiceKey, ServiceSpec,
-    TunnelChecksum, TunnelType,
+    Config, DestSpec, Method, PortConfig, RouteTarget, ServiceKey, ServiceSpec, TunnelChecksum,
+    TunnelType,
 };
-use crate::packet::{Endpoint, Family};
+use crate::packet::{proto, Endpoint, Family};
 
 /// One thing that will not work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,11 +110,13 @@ const SERVER: &[(&str, ServerLint)] = &[
 const SERVICE: &[(&str, ServiceLint)] = &[
     ("no-server", no_server),
     ("all-drained", all_drained),
+    ("call-id", call_id),
     ("no-forwarding", no_forwarding),
     ("lost-virtual", lost_virtual),
     ("no-mark", no_mark),
     ("marked-away", marked_away),
     ("every-port", every_port),
+    ("ftp-helper", ftp_helper),
 ];
 
 /// About the file.
@@ -175,13 +177,18 @@ impl<'a> View<'a> {
     /// Of a network and a route of the same length the route counts.
     fn way(&self, addr: IpAddr) -> Way<'a> {
         let near = self.near(addr);
-        let routes = self.config.routes.iter().filter(|(prefix, _)| prefix.contains(addr));
+        let by_mark =
+            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
+        let routes = self.config.routes.iter();
+        let routes = routes.filter(|(prefix, to)| prefix.contains(addr) && !by_mark(to));
         let Some((prefix, target)) = routes.max_by_key(|(prefix, _)| prefix.len) else {
             return near.map_or(Way::Nowhere, |(_, port)| Way::Near(port));
         };
         match (near, target) {
             (Some((len, port)), _) if len > prefix.len => Way::Near(port),
-            (_, RouteTarget::Local) => Way::Local,
+            (_, RouteTarget::Local | RouteTarget::LocalIn(_) | RouteTarget::Rule { .. }) => {
+                Way::Local
+            }
             (_, RouteTarget::Dev(dev)) => self.port(dev).map_or(Way::Nowhere, Way::Near),
             (_, RouteTarget::Via { gateway, dev: Some(dev) }) => {
                 Way::Gateway(*gateway, self.port(dev))
@@ -383,6 +390,21 @@ fn all_drained(_: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<S
     })
 }
 
+/// The engine looks into datagrams alone, and without `-p` not at all.
+fn call_id(_: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
+    let name = service_name(&spec.key);
+    match (spec.key, spec.persistent_s) {
+        _ if !spec.sip => None,
+        (ServiceKey::Address { proto, .. }, Some(_)) if proto != proto::UDP => Some(format!(
+            "{name} goes by the Call-ID of SIP over UDP, so nothing reaches a server; leave `--pe sip` out"
+        )),
+        (_, None) => Some(format!(
+            "{name} has `--pe sip` without `-p`, so calls have no server of their own; add `-p`"
+        )),
+        (ServiceKey::Address { .. } | ServiceKey::Mark { .. }, Some(_)) => None,
+    }
+}
+
 fn no_forwarding(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<String> {
     let knobs = &view.config.knobs;
     let (on, knob) = match spec.key.family() {
@@ -401,7 +423,7 @@ fn no_forwarding(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Opt
 fn lost_virtual(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
     let ServiceKey::Address { virt: Endpoint { addr, .. }, .. } = spec.key else { return None };
     // What the kernel routes to a TUN port needs no neighbour that asks for the address.
-    let asked = view.config.ports.iter().all(|port| port.kind == PortKind::Tap);
+    let asked = view.config.ports.iter().all(|port| port.kind.has_ethernet());
     let known = view.near(addr).is_some() || matches!(view.way(addr), Way::Local);
     (asked && !known && !view.config.ports.is_empty()).then(|| {
         format!(
@@ -489,6 +511,16 @@ fn every_port(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<Str
              two different servers; use one service, or one mark for all the ports",
             virt.port, virt.addr
         )
+    })
+}
+
+fn ftp_helper(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<String> {
+    let ServiceKey::Address { proto: proto::TCP, virt } = spec.key else { return None };
+    let masq = dests.iter().any(|dest| dest.method == Method::Masq);
+    (virt.port == 21 && masq && !view.config.ftp_ports.contains(&21)).then(|| {
+        "FTP's data connections will not pass through NAT: nobody translates the addresses that client \
+         and server tell each other; `modprobe ip_vs_ftp` does"
+            .to_owned()
     })
 }
 

@@ -80,7 +80,7 @@ pub enum Line<'a> {
     Ip(IpLine<'a>),
     /// `iptables …`, `ip6tables …`.
     Tables(TablesLine<'a>),
-    /// `ifconfig …`, `route …`; their words are read where they are understood.
+    /// `ifconfig …`, `route …`, `modprobe …`; their words are read where they are understood.
     NetTools {
         /// The program's name as it was written.
         program: Word<'a>,
@@ -151,6 +151,8 @@ pub enum Object {
     Route,
     /// `ip neighbour add`, `replace`.
     Neighbour,
+    /// `ip rule add`.
+    Rule,
 }
 
 /// The logical lines of a text: their words, or why there are none. Empty lines are left out.
@@ -186,7 +188,9 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         "ipvsadm" => invocation(first, rest).map(Line::Ipvs),
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
-        "ifconfig" | "route" => Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() }),
+        "ifconfig" | "route" | "modprobe" => {
+            Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() })
+        }
         "echo" => echo(first, rest).map(|pair| Line::Sysctl(vec![pair])),
         "iptables" => Ok(tables(Family::V4, first, rest)),
         "ip6tables" => Ok(tables(Family::V6, first, rest)),
@@ -510,7 +514,7 @@ fn typed(opt: Opt, word: &Word<'_>) -> String {
 }
 
 fn ip_line<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<IpLine<'a>, Fault> {
-    const OBJECTS: &str = "one of `tuntap`, `link`, `addr`, `route`, `neigh`";
+    const OBJECTS: &str = "one of `tuntap`, `link`, `addr`, `route`, `neigh`, `rule`";
     let missing = |after: &Word<'_>, what: &str| {
         let mistake = Mistake::MissingArgument(after.text.to_string());
         Fault::new(after.at.clone(), mistake).expecting(format!("expected {what}"))
@@ -532,7 +536,7 @@ fn ip_line<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<IpLine<'a>, Fau
         before = word;
     };
     let Some((kind, verbs)) = ip_object(&object.text) else {
-        let names = ["tuntap", "link", "addr", "address", "route", "neigh", "neighbour"];
+        let names = ["tuntap", "link", "addr", "address", "route", "neigh", "neighbour", "rule"];
         let mistake = Mistake::Host(format!("`ip {}` means nothing here", object.text));
         let near = advice(OBJECTS, &object.text, &names);
         return Err(Fault::new(object.at.clone(), mistake).expecting(near));
@@ -556,7 +560,8 @@ fn ip_object(word: &str) -> Option<(Object, &'static [&'static str])> {
         _ if short("address") => (Object::Address, &["add", "replace", "delete"]),
         _ if short("route") => (Object::Route, &["add", "replace", "delete"]),
         _ if short("neighbor") || short("neighbour") => (Object::Neighbour, &["add", "replace"]),
-        _ if short("link") => (Object::Link, &["set"]),
+        _ if short("link") => (Object::Link, &["set", "add"]),
+        _ if short("rule") => (Object::Rule, &["add"]),
         _ => return None,
     })
 }

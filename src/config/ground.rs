@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use crate::packet::{Endpoint, Family, Mac};
+use crate::sched::{Scheduler, MH_SERVERS_MAX};
 
 use super::knob::Knob;
 use super::marks::MarkRule;
@@ -19,6 +20,9 @@ use super::{
 /// The most ports of one tapvs.
 pub(super) const PORTS_MAX: usize = 64;
 
+/// The most `ip rule` lines and routes in tables; a marked packet is held against them.
+const ROUTE_RULES_MAX: usize = 64;
+
 /// The longest name of a network device, in bytes (`IFNAMSIZ` less its NUL).
 pub(super) const NAME_MAX: usize = 15;
 
@@ -29,7 +33,7 @@ impl Config {
     /// Why it cannot be done; the state is then as it was.
     pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::AddPort { name, kind } => self.add_port(name, *kind),
+            Command::AddPort { name, kind } => self.add_port(name, kind),
             Command::SetLink { name, settings } => self.set_link(name, settings),
             Command::AddAddress { prefix, dev, replace } => {
                 self.add_address(*prefix, dev, *replace)
@@ -51,6 +55,11 @@ impl Config {
             Command::EditService(spec) => {
                 let known = self.services.get_mut(&spec.key).ok_or(Refusal::NoSuchService)?;
                 check_service(spec)?;
+                // Servers that are added later are beyond mh's table as well, and get nobody.
+                let becomes = |kind| known.0.scheduler != kind && spec.scheduler == kind;
+                if becomes(Some(Scheduler::Mh)) && known.1.len() > MH_SERVERS_MAX {
+                    return Err(Refusal::TooManyServers);
+                }
                 known.0 = spec.clone();
                 Ok(())
             }
@@ -64,6 +73,7 @@ impl Config {
             Command::AddDest(key, dest) => self.put_dest(key, dest, false),
             Command::EditDest(key, dest) => self.put_dest(key, dest, true),
             Command::DeleteDest(key, dest) => self.delete_dest(key, *dest),
+            Command::SetFtpPorts(ports) => self.set_ftp_ports(ports),
             Command::StartDaemon(daemon) => self.start_daemon(daemon),
             Command::StopDaemon(role) => self.stop_daemon(*role),
             Command::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
@@ -78,6 +88,18 @@ impl Config {
                 Ok(())
             }
         }
+    }
+
+    /// Whoever loads a module that is loaded changes nothing, and would not be told.
+    fn set_ftp_ports(&mut self, ports: &[u16]) -> Result<(), Refusal> {
+        let loads = !self.ftp_ports.is_empty() && !ports.is_empty();
+        if loads && self.ftp_ports != ports {
+            let why =
+                "ip_vs_ftp is loaded already, with other ports; `modprobe -r ip_vs_ftp` first";
+            return Err(Refusal::Host(why.to_owned()));
+        }
+        ports.clone_into(&mut self.ftp_ports);
+        Ok(())
     }
 
     /// Whether a port of that name exists.
@@ -112,7 +134,7 @@ impl Config {
         found.ok_or_else(|| no_port(name))
     }
 
-    fn add_port(&mut self, name: &str, kind: PortKind) -> Result<(), Refusal> {
+    fn add_port(&mut self, name: &str, kind: &PortKind) -> Result<(), Refusal> {
         if let Some(why) = bad_name(name) {
             return Err(Refusal::Host(why));
         }
@@ -126,8 +148,29 @@ impl Config {
         if let Some(port) = self.ports.iter().find(masters) {
             return Err(not_its_bridge(&port.name, name));
         }
+        let sits = |port: &&PortConfig| matches!(&port.kind, PortKind::Macvtap { lower, .. } if lower == name);
+        if let Some(port) = self.ports.iter().find(sits) {
+            let why =
+                format!("`{}` sits on `{name}`, which is therefore no port of ours", port.name);
+            return Err(Refusal::Host(why));
+        }
+        if let PortKind::Macvtap { lower, .. } = kind {
+            self.check_lower(name, lower)?;
+        }
         let (name, settings) = (name.to_owned(), LinkSettings::default());
-        self.ports.push(PortConfig { name, kind, settings, addresses: Vec::new() });
+        self.ports.push(PortConfig { name, kind: kind.clone(), settings, addresses: Vec::new() });
+        Ok(())
+    }
+
+    /// A macvtap port sits on a real port that exists without us.
+    fn check_lower(&self, name: &str, lower: &str) -> Result<(), Refusal> {
+        if let Some(why) = bad_name(lower) {
+            return Err(Refusal::Host(why));
+        }
+        if lower == name || self.has_port(lower) {
+            let why = format!("`{name}` cannot sit on `{lower}`, which is a port of ours");
+            return Err(Refusal::Host(why));
+        }
         Ok(())
     }
 
@@ -136,6 +179,10 @@ impl Config {
         if port.kind == PortKind::Tun && (new.mac.is_some() || new.master.is_some()) {
             let what = if new.mac.is_some() { "has no MAC address" } else { "joins no bridge" };
             return Err(Refusal::Host(format!("`{name}` is a TUN port, which {what}")));
+        }
+        if let (PortKind::Macvtap { lower, .. }, Some(_)) = (&port.kind, &new.master) {
+            let why = format!("`{name}` sits on `{lower}` itself and joins no bridge");
+            return Err(Refusal::Host(why));
         }
         if let Some(why) = new.master.as_deref().and_then(bad_name) {
             return Err(Refusal::Host(why));
@@ -154,6 +201,14 @@ impl Config {
         self.port_mut(dev)?;
         if !is_host(prefix.addr) || is_broadcast_of(prefix, prefix.addr) {
             return Err(Refusal::Host(format!("{} is no address of a host", prefix.addr)));
+        }
+        // In whatever order they are said: the rules as they are printed begin with addresses.
+        let mut servers = self.services.values().flat_map(|(_, dests)| dests);
+        if let Some(server) = servers.find(|server| is_broadcast_of(prefix, server.dest.addr)) {
+            return Err(Refusal::Host(format!(
+                "the server {} has this network's broadcast address",
+                server.dest.addr
+            )));
         }
         let holds = |port: &&PortConfig| port.addresses.iter().any(|p| p.addr == prefix.addr);
         if let Some(holder) = self.ports.iter().find(holds) {
@@ -202,6 +257,7 @@ impl Config {
     ) -> Result<(), Refusal> {
         let fits = |target: &RouteTarget| match target {
             RouteTarget::Local => local,
+            RouteTarget::LocalIn(_) | RouteTarget::Rule { .. } => false,
             RouteTarget::Dev(port) => {
                 !local && gateway.is_none() && dev.is_none_or(|dev| dev == port)
             }
@@ -220,6 +276,12 @@ impl Config {
         Ok(())
     }
 
+    fn rules(&self) -> usize {
+        let by_mark =
+            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
+        self.routes.iter().filter(|(_, to)| by_mark(to)).count()
+    }
+
     fn add_route(
         &mut self,
         prefix: Prefix,
@@ -235,12 +297,21 @@ impl Config {
             RouteTarget::Via { gateway, .. } if !is_host(*gateway) => {
                 return Err(Refusal::Host(format!("{gateway} is no address of a gateway")));
             }
-            RouteTarget::Via { .. } | RouteTarget::Dev(_) | RouteTarget::Local => {}
+            RouteTarget::LocalIn(_) | RouteTarget::Rule { .. }
+                if self.rules() >= ROUTE_RULES_MAX =>
+            {
+                return Err(Refusal::Host(format!(
+                    "there are {ROUTE_RULES_MAX} such rules already"
+                )));
+            }
+            RouteTarget::Via { .. }
+            | RouteTarget::Dev(_)
+            | RouteTarget::Local
+            | RouteTarget::LocalIn(_)
+            | RouteTarget::Rule { .. } => {}
         }
-        // The kernel keeps local networks in a table of their own.
-        let local = |target: &RouteTarget| *target == RouteTarget::Local;
         let same = |(known, to): &&mut (Prefix, RouteTarget)| {
-            *known == prefix && local(to) == local(target)
+            *known == prefix && in_same_table(to, target)
         };
         match self.routes.iter_mut().find(same) {
             None => self.routes.push((prefix, target.clone())),
@@ -279,8 +350,8 @@ impl Config {
     }
 
     fn neighbour_port(&self, dev: &str) -> Result<(), Refusal> {
-        match self.ports.iter().find(|port| port.name == dev).map(|port| port.kind) {
-            Some(PortKind::Tap) => Ok(()),
+        match self.ports.iter().find(|port| port.name == dev).map(|port| &port.kind) {
+            Some(PortKind::Tap | PortKind::Macvtap { .. }) => Ok(()),
             Some(PortKind::Tun) => {
                 Err(Refusal::Host(format!("`{dev}` is a TUN port, which has no neighbours")))
             }
@@ -381,6 +452,13 @@ impl Config {
         let link_local = matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local());
         is_host(addr) && !link_local && !networks.any(|&own| is_broadcast_of(own, addr))
     }
+}
+
+/// Whether two routes are in one table, where there is place for one. The kernel keeps local networks
+/// in a table of their own.
+fn in_same_table(a: &RouteTarget, b: &RouteTarget) -> bool {
+    let plain = |to: &RouteTarget| matches!(to, RouteTarget::Via { .. } | RouteTarget::Dev(_));
+    a == b || (plain(a) && plain(b))
 }
 
 /// The kernel answers a prefix length of the mask that cannot be with EINVAL, as it does for the

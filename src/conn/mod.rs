@@ -3,8 +3,9 @@
 //! Kept from the kernel: a connection is known by protocol, client and virtual endpoint, and its
 //! replies by the client and the server's (or, unless translated, the virtual) endpoint; both hash
 //! by the client's end alone, so one index serves both directions. Persistence templates live in the
-//! same table with client port 0.
+//! same table with client port 0; those of calls (`--pe sip`) hash by their Call-ID.
 
+mod call;
 pub mod state;
 pub mod table;
 mod wheel;
@@ -31,6 +32,8 @@ pub enum Forward {
     Tunnel,
     /// To the server's link address, unchanged.
     Route,
+    /// To no server, but where the client sent them.
+    Bypass,
 }
 
 /// Facts about a connection that are true or not.
@@ -38,14 +41,20 @@ pub enum Forward {
 pub struct Flags(u16);
 
 impl Flags {
+    /// A helper listens to it.
+    pub const HELPED: Self = Self(0x0008);
     /// Nothing was ever seen from the server.
     pub const NO_OUTPUT: Self = Self(0x0080);
     /// Counted as inactive.
     pub const INACTIVE: Self = Self(0x0100);
+    /// The client's port is still to be seen (FTP's passive data connections).
+    pub const NO_CLIENT_PORT: Self = Self(0x0800);
     /// A persistence template.
     pub const TEMPLATE: Self = Self(0x1000);
     /// Lives for one packet and is in no table.
     pub const ONE_PACKET: Self = Self(0x2000);
+    /// A template that is known by a Call-ID as well, and hashed by that.
+    pub const CALL: Self = Self(0x4000);
 
     /// Whether any flag of `other` is set.
     pub const fn has(self, other: Self) -> bool {
@@ -94,9 +103,9 @@ pub struct Conn {
     pub in_packets: u32,
     /// When it ends unless a packet comes.
     pub deadline: Instant,
-    /// The template that made it, if any.
+    /// The template that made it, or a data connection's control connection, if any.
     controller: u32,
-    /// How many connections this template controls.
+    /// How many connections it controls.
     controlled: u32,
     chain: u32,
     wheel: wheel::Links,
@@ -126,7 +135,7 @@ impl Conn {
         }
     }
 
-    /// Whether it is a template's connection.
+    /// Whether it is a template's or a control connection's.
     pub const fn is_controlled(&self) -> bool {
         self.controller != NONE
     }
@@ -140,7 +149,7 @@ impl Conn {
     pub const fn reply_source(&self) -> Endpoint {
         match self.forward {
             Forward::Masq => self.dest,
-            Forward::Tunnel | Forward::Route => self.virt,
+            Forward::Tunnel | Forward::Route | Forward::Bypass => self.virt,
         }
     }
 }

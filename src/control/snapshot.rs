@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// Synchronisation daemons.
     pub daemons: Vec<SyncDaemon>,
+    /// The virtual ports that the FTP helper serves, and how many connections it listens to there.
+    pub ftp: Vec<(u16, u32)>,
 }
 
 /// A service.
@@ -86,6 +88,8 @@ pub struct ConnView {
     pub expires_s: u64,
     /// Whether it is a template.
     pub template: bool,
+    /// The Call-ID that a template is known by (`--pe sip`).
+    pub call: Option<String>,
 }
 
 /// The counters of the whole.
@@ -116,6 +120,7 @@ impl Snapshot {
                 self.timeouts = Timeouts { tcp, tcp_fin, udp };
             }
             "Y" => self.daemons.push(words.daemon()?),
+            "F" => self.ftp.push((words.parse()?, words.parse()?)),
             _ => return Err(NotALine),
         }
         match words.0.next() {
@@ -135,6 +140,7 @@ impl Snapshot {
         write_total(&mut out, &self.total);
         write_timeouts(&mut out, self.timeouts);
         self.daemons.iter().for_each(|daemon| write_daemon(&mut out, daemon));
+        self.ftp.iter().for_each(|&(port, used)| write_ftp(&mut out, port, used));
         out
     }
 }
@@ -155,13 +161,14 @@ pub fn put_service(out: &mut String, director: &Director, key: &ServiceKey) -> b
     true
 }
 
-/// Writes the line of a connection.
-pub fn put_conn(out: &mut String, now: Instant, conn: &Conn) {
+/// Writes the line of a connection; `call` is the Call-ID that it is known by, in Latin-1.
+pub fn put_conn(out: &mut String, now: Instant, conn: &Conn, call: Option<&[u8]>) {
     let Conn { proto, client, virt, dest, .. } = *conn;
     let state = conn.state.to_string();
     let expires_s = conn.deadline.since(now).as_secs();
     let template = conn.flags.has(Flags::TEMPLATE);
-    write_conn(out, &ConnView { proto, client, virt, dest, state, expires_s, template });
+    let call = call.map(|call| call.iter().copied().map(char::from).collect());
+    write_conn(out, &ConnView { proto, client, virt, dest, state, expires_s, template, call });
 }
 
 /// Writes the counters of the whole.
@@ -170,10 +177,11 @@ pub fn put_total(out: &mut String, total: &Stats) {
     write_total(out, &Total { live, counts, rates });
 }
 
-/// Writes timeouts and daemons.
-pub fn put_settings(out: &mut String, config: &Config) {
+/// Writes timeouts, daemons, and whom the FTP helper serves.
+pub fn put_settings(out: &mut String, config: &Config, director: &Director) {
     write_timeouts(out, config.timeouts_s);
     config.sync.values().for_each(|daemon| write_daemon(out, daemon));
+    director.ftp_ports().for_each(|(port, used)| write_ftp(out, port, used));
 }
 
 /// A server as it is seen now.
@@ -230,9 +238,13 @@ fn write_dest(out: &mut String, dest: &DestView) {
 }
 
 fn write_conn(out: &mut String, conn: &ConnView) {
-    let ConnView { proto, client, virt, dest, state, expires_s, template } = conn;
+    let ConnView { proto, client, virt, dest, state, expires_s, template, call } = conn;
     let template = u8::from(*template);
-    put(out, format_args!("C {proto} {client} {virt} {dest} {state} {expires_s} {template}\n"));
+    put(out, format_args!("C {proto} {client} {virt} {dest} {state} {expires_s} {template}"));
+    if let Some(call) = call {
+        put(out, format_args!(" {call}"));
+    }
+    out.push('\n');
 }
 
 fn write_total(out: &mut String, total: &Total) {
@@ -250,6 +262,10 @@ fn write_daemon(out: &mut String, daemon: &SyncDaemon) {
     let SyncDaemon { role, interface, syncid, maxlen, group, port, ttl } = daemon;
     let role = role.name();
     put(out, format_args!("Y {role} {interface} {syncid} {maxlen} {group} {port} {ttl}\n"));
+}
+
+fn write_ftp(out: &mut String, port: u16, used: u32) {
+    put(out, format_args!("F {port} {used}\n"));
 }
 
 fn write_counts(out: &mut String, counts: Counts) {
@@ -364,6 +380,7 @@ impl<'a> Words<'a> {
             state: self.next()?.to_owned(),
             expires_s: self.parse()?,
             template: self.flag()?,
+            call: self.0.next().map(str::to_owned),
         })
     }
 
@@ -466,12 +483,20 @@ pub(crate) mod tests {
             state: "ESTABLISHED".to_owned(),
             expires_s: u64::from(rng.next_u16()),
             template: rng.next_u32() % 2 == 0,
+            call: (rng.next_u32() % 2 == 0).then(|| "a\u{e9}@h".to_owned()),
         };
         let services = (0..rng.next_u32() % 6).map(|_| service(rng)).collect();
         let conns = (0..rng.next_u32() % 6).map(|_| conn(rng)).collect();
         let total = Total { live: counts(rng), counts: counts(rng), rates: counts(rng) };
         let daemons = vec![SyncDaemon::new(SyncRole::Master), SyncDaemon::new(SyncRole::Backup)];
-        Snapshot { services, conns, total, timeouts: Timeouts::default(), daemons }
+        Snapshot {
+            services,
+            conns,
+            total,
+            timeouts: Timeouts::default(),
+            daemons,
+            ftp: vec![(21, 2)],
+        }
     }
 
     #[test]

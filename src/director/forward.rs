@@ -5,7 +5,7 @@
 
 use super::related;
 use crate::config::{TunnelChecksum, TunnelType};
-use crate::conn::{Conn, Forward};
+use crate::conn::{Conn, ConnId, Forward};
 use crate::packet::checksum::Delta;
 use crate::packet::ip::{self, Which};
 use crate::packet::tunnel::{Kind, Outer};
@@ -24,12 +24,15 @@ pub struct Binding {
     pub tunnel: Kind,
     /// Where the packet quotes another, if it is an ICMP error about the connection.
     pub quotes_at: Option<u16>,
+    /// The connection, if a helper listens to it.
+    pub helped: Option<ConnId>,
 }
 
 impl Binding {
     pub(super) const fn of(conn: &Conn, tunnel: TunnelType) -> Self {
-        let (forward, virt, dest) = (conn.forward, conn.virt, conn.dest);
-        Self { forward, virt, dest, tunnel: kind_of(tunnel), quotes_at: None }
+        let (forward, virt) = (conn.forward, conn.virt);
+        let dest = if matches!(forward, Forward::Bypass) { virt } else { conn.dest };
+        Self { forward, virt, dest, tunnel: kind_of(tunnel), quotes_at: None, helped: None }
     }
 }
 
@@ -57,7 +60,7 @@ pub fn rewrite(
     outer: impl FnOnce() -> Option<Outer>,
 ) -> Result<(), DropReason> {
     match (binding.forward, binding.quotes_at) {
-        (Forward::Route, _) => Ok(()),
+        (Forward::Route | Forward::Bypass, _) => Ok(()),
         (Forward::Masq, None) => translate_request(packet, headers, binding),
         (Forward::Masq, Some(at)) => related::translate_request(packet, headers, at, binding),
         (Forward::Tunnel, _) => {
@@ -78,7 +81,7 @@ pub fn deliver(
 ) -> Result<(), DropReason> {
     match binding.forward {
         Forward::Masq => rewrite(packet, headers, binding, || None),
-        Forward::Tunnel | Forward::Route => Ok(()),
+        Forward::Tunnel | Forward::Route | Forward::Bypass => Ok(()),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] opens devices and puts them back as they were,
 //! [`queue`] reads and writes them, [`worker`] moves frames between queues and the engine, [`reactor`]
-//! waits and knows the time, [`decap`] is the other end of a tunnel. All of them fail with a [`Fault`].
+//! waits and knows the time, [`decap`] is the other end of a tunnel, [`texts`] keeps files. All of them
+//! fail with a [`Fault`].
 //!
 //! Kept from the kernel: the names of its errors. Left out on purpose: no I/O here ever blocks, and
 //! no error about a single frame ends the program; it is counted.
@@ -11,11 +12,13 @@ mod crew;
 pub mod decap;
 mod desk;
 mod floor;
+mod macvtap;
 pub mod queue;
 pub mod reactor;
 pub mod socket;
 pub mod sys;
 pub mod tap;
+pub mod texts;
 // The processors that the ring's crate has bindings for; Cargo.toml has the same list.
 #[cfg(any(
     target_arch = "x86_64",
@@ -96,8 +99,12 @@ pub fn complete(config: &mut Config) {
     let host = host_identity();
     let control = sys::Control::open().ok();
     for port in &mut config.ports {
-        if port.kind == PortKind::Tap && port.settings.mac.is_none() {
-            port.settings.mac = Some(derived_mac(&port.name, &host));
+        if port.kind.has_ethernet() && port.settings.mac.is_none() {
+            let known = match &port.kind {
+                PortKind::Macvtap { lower, mode } => macvtap::own_mac(&port.name, lower, *mode),
+                PortKind::Tap | PortKind::Tun => None,
+            };
+            port.settings.mac = Some(known.unwrap_or_else(|| derived_mac(&port.name, &host)));
         }
         if port.settings.mtu.is_none() {
             let present = control.as_ref().and_then(|c| c.mtu(&port.name).ok());

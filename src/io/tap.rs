@@ -18,12 +18,13 @@ use std::sync::Arc;
 use log::{debug, info, warn};
 use tun_tap::{Iface, Mode};
 
+use super::macvtap;
 use super::queue::Handle;
 use super::sys::{self, Control};
 use super::uring::Ring;
 use super::Fault;
 use crate::config::{PortConfig, PortKind};
-use crate::packet::{eth, vnet};
+use crate::packet::{eth, vnet, Mac};
 
 /// How frames are to be moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,12 +57,15 @@ pub struct Port {
     /// It was there before us, and stays when we go.
     existed: bool,
     undo: Vec<Undo>,
+    /// The macvtap device that we made; it does not go with its descriptor.
+    _made: Option<macvtap::Made>,
 }
 
 /// One thing to be put back.
 #[derive(Debug)]
 enum Undo {
     Mtu { was: i32, is: i32 },
+    Mac { was: Mac, is: Mac },
     Down,
     Leave { bridge: String, index: i32 },
 }
@@ -79,9 +83,21 @@ impl Port {
     ) -> Result<(Self, Vec<Handle>), Fault> {
         let name = config.name.as_str();
         let existed = control.index(name).is_ok();
-        let handles = open_queues(config, existed, workers)?;
-        let mut port =
-            Self { name: name.to_owned(), control: Arc::clone(control), existed, undo: Vec::new() };
+        let made = match &config.kind {
+            PortKind::Macvtap { lower, mode } => macvtap::make(control, name, lower, *mode)?,
+            PortKind::Tap | PortKind::Tun => None,
+        };
+        let handles = open_queues(control, config, existed, workers)?;
+        let mut port = Self {
+            name: name.to_owned(),
+            control: Arc::clone(control),
+            existed,
+            undo: Vec::new(),
+            _made: made,
+        };
+        if let PortKind::Macvtap { .. } = config.kind {
+            port.be_the_end(config.settings.mac)?;
+        }
         if let Some(mtu) = config.settings.mtu {
             port.set_mtu(i32::from(mtu))?;
         }
@@ -141,6 +157,19 @@ impl Port {
         Ok(())
     }
 
+    /// A macvtap device is the only end there is, so its MAC is ours, and we hear all multicast.
+    fn be_the_end(&mut self, mac: Option<Mac>) -> Result<(), Fault> {
+        let name = &self.name;
+        let was = macvtap::mac_of(name);
+        if let (Some(was), Some(is)) = (was, mac.filter(|mac| was != Some(*mac))) {
+            let fault = |e| Fault::new(format!("giving {name} the MAC {is}"), e);
+            self.control.set_mac(name, is).map_err(fault)?;
+            self.undo.push(Undo::Mac { was, is });
+        }
+        let fault = |e| Fault::new(format!("letting multicast through to {name}"), e);
+        self.control.set_all_multicast(name, true).map_err(fault)
+    }
+
     fn set_up(&mut self) -> Result<(), Fault> {
         let name = &self.name;
         let fault = |e| Fault::new(format!("setting {name} up"), e);
@@ -176,7 +205,10 @@ impl Port {
             Undo::Mtu { was, is } if self.control.mtu(name)? == *is => {
                 self.control.set_mtu(name, *was)
             }
-            Undo::Mtu { .. } => Ok(()),
+            Undo::Mac { was, is } if macvtap::mac_of(name) == Some(*is) => {
+                self.control.set_mac(name, *was)
+            }
+            Undo::Mtu { .. } | Undo::Mac { .. } => Ok(()),
             Undo::Down => self.control.set_up(name, false),
             Undo::Leave { bridge, index } => self.control.leave_bridge(bridge, *index),
         }
@@ -200,20 +232,25 @@ pub fn master_of(name: &str) -> Option<String> {
     Some(link.file_name()?.to_str()?.to_owned())
 }
 
-fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
+pub(super) fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
     Path::new("/sys/class/net").join(name).join(what)
 }
 
 /// A handle for each of `workers` workers: as many queues as the device has, and for the others the
 /// right to write to the first. A device that is there has as many queues as it was made with.
-fn open_queues(config: &PortConfig, existed: bool, workers: usize) -> Result<Vec<Handle>, Fault> {
+fn open_queues(
+    control: &Control,
+    config: &PortConfig,
+    existed: bool,
+    workers: usize,
+) -> Result<Vec<Handle>, Fault> {
     let name = config.name.as_str();
     let made_with = tun_flags(name).filter(|_| existed);
     let many = match made_with {
         Some(flags) => flags & libc::IFF_MULTI_QUEUE != 0,
         None => workers > 1,
     };
-    let mut handles = vec![open_queue(config, existed, many)?];
+    let mut handles = vec![open_queue(control, config, existed, many)?];
     match handles[0].takes {
         Some(takes) => {
             let udp = if takes.udp { ", UDP" } else { "" };
@@ -222,7 +259,7 @@ fn open_queues(config: &PortConfig, existed: bool, workers: usize) -> Result<Vec
         None => info!("port {name}: no offload here, frames travel as on a wire"),
     }
     while many && handles.len() < workers {
-        match open_queue(config, true, many) {
+        match open_queue(control, config, true, many) {
             Ok(handle) => handles.push(handle),
             Err(fault) => {
                 warn!("port {name}: no further queue: {fault}");
@@ -245,13 +282,22 @@ fn open_queues(config: &PortConfig, existed: bool, workers: usize) -> Result<Vec
 /// Opens one queue: with offload where the kernel has it, else as a plain device. A device that was
 /// made with `many` queues wants to be asked for one of them; everything else that it was made with
 /// follows the opener.
-fn open_queue(config: &PortConfig, existed: bool, many: bool) -> Result<Handle, Fault> {
+fn open_queue(
+    control: &Control,
+    config: &PortConfig,
+    existed: bool,
+    many: bool,
+) -> Result<Handle, Fault> {
     let name = config.name.as_str();
+    let queues = if many { libc::IFF_MULTI_QUEUE } else { 0 };
     let (mode, kind, link) = match config.kind {
         PortKind::Tap => (Mode::Tap, libc::IFF_TAP, eth::HEADER),
         PortKind::Tun => (Mode::Tun, libc::IFF_TUN, 0),
+        PortKind::Macvtap { .. } => {
+            let (file, takes) = macvtap::open(control, name, libc::IFF_TAP | queues)?;
+            return Ok(Handle { file, link: eth::HEADER, takes: Some(takes), reads: true });
+        }
     };
-    let queues = if many { libc::IFF_MULTI_QUEUE } else { 0 };
     match sys::open_offloaded(name, kind | queues, vnet::HEADER) {
         Ok((file, takes)) => {
             return Ok(Handle { file, link, takes: Some(takes), reads: true });
@@ -266,7 +312,7 @@ fn open_queue(config: &PortConfig, existed: bool, many: bool) -> Result<Handle, 
             .and_then(|iface| iface.set_non_blocking().map(|()| sys::own(iface)))
     };
     opened.map(|file| Handle { file, link, takes: None, reads: true }).map_err(|e| {
-        let cure = open_cure(&e, config.kind, existed, tun_flags(name));
+        let cure = open_cure(&e, &config.kind, existed, tun_flags(name));
         Fault::new(format!("opening {name}"), e).cure(cure)
     })
 }
@@ -280,7 +326,7 @@ fn tun_flags(name: &str) -> Option<i32> {
 /// What helps when opening failed.
 fn open_cure(
     error: &io::Error,
-    kind: PortKind,
+    kind: &PortKind,
     existed: bool,
     flags: Option<i32>,
 ) -> Option<&'static str> {
@@ -294,7 +340,9 @@ fn open_cure(
             Some("there is an interface of that name which is neither TUN nor TAP")
         }
         libc::EINVAL if existed => Some(match kind {
-            PortKind::Tap => "it exists, but not with mode tap; `ip tuntap` lists it",
+            PortKind::Tap | PortKind::Macvtap { .. } => {
+                "it exists, but not with mode tap; `ip tuntap` lists it"
+            }
             PortKind::Tun => "it exists, but not with mode tun; `ip tuntap` lists it",
         }),
         _ => None,
@@ -325,7 +373,7 @@ mod tests {
     #[test]
     fn each_common_failure_to_open_names_its_cure() {
         let cure = |code, existed, flags| {
-            open_cure(&error(code), PortKind::Tap, existed, flags).unwrap_or_default()
+            open_cure(&error(code), &PortKind::Tap, existed, flags).unwrap_or_default()
         };
         assert!(cure(libc::EPERM, false, None).contains("CAP_NET_ADMIN"));
         assert!(cure(libc::ENOENT, false, None).contains("modprobe tun"));
