@@ -28,8 +28,9 @@ pub const MTU_DEFAULT: u16 = 1500;
 /// Addresses that are announced in one go; their frames wait in a bounded queue.
 const ANNOUNCE_BATCH: usize = 256;
 
-/// Connections that are forgotten in one go, so that a mass expiry does not hold packets up.
-const EXPIRE_BUDGET: usize = 4096;
+/// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
+/// millisecond, and more can be forgotten in a turn than are made in one.
+const EXPIRE_BUDGET: usize = 256;
 
 /// The whole director of one worker.
 #[derive(Debug)]

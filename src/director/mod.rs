@@ -378,7 +378,7 @@ impl Director {
         self.unbind(now, &conn);
     }
 
-    /// Forgets at most `budget` connections whose time is up; true if more may be due.
+    /// Looks at `budget` connections at most and forgets those whose time is up; true if more may be due.
     pub fn expire(&mut self, now: Instant, budget: usize) -> bool {
         self.defend(now);
         if now >= self.trash_due && self.services.has_trash() {
@@ -389,11 +389,11 @@ impl Director {
             self.services.collect(now, self.expiration());
             self.collect_due = now.after(COLLECT_EVERY);
         }
-        for _ in 0..budget {
-            let Some(conn) = self.table.expire(now) else { return false };
+        let mut left = budget;
+        while let Some(conn) = self.table.expire(now, &mut left) {
             self.unbind(now, &conn);
         }
-        true
+        left == 0
     }
 
     /// For how long lblc and lblcr remember.
