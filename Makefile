@@ -18,14 +18,24 @@ TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump 
 	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
 	timeout=coreutils awk=mawk
 
+# What `make bench` needs besides.
+BENCH_TOOLS := haproxy=haproxy nginx=nginx nft=nftables valgrind=valgrind
+# ROUNDS and SECONDS of each test; SCENES (nat4 dr6 …), TESTS (tcp1 udp …) and SUTS (tapvs nft …) are all
+# where they are empty.
+ROUNDS := 5
+SECONDS := 2
+SCENES :=
+TESTS :=
+SUTS :=
+
 .DEFAULT_GOAL := help
-.PHONY: help deps build static demo test netns lint ci clean
+.PHONY: help deps bench-deps build static demo test netns soak bench lint ci clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 deps: ## install what is missing beyond Rust (Debian packages); nothing missing, nothing done
-	@missing=
+	@missing="$(MISSING)"
 	for pair in $(TOOLS); do
 	    command -v "$${pair%%=*}" >/dev/null || missing="$$missing $${pair#*=}"
 	done
@@ -39,6 +49,10 @@ deps: ## install what is missing beyond Rust (Debian packages); nothing missing,
 	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 && exit 0
 	apt-get update >/dev/null
 	apt-get install -y --no-install-recommends $$missing
+
+bench-deps: TOOLS += $(BENCH_TOOLS)
+bench-deps: MISSING = $(if $(wildcard /usr/lib/nginx/modules/ngx_stream_module.so),, libnginx-mod-stream)
+bench-deps: deps
 
 build: ## build target/release/tapvs
 	$(CARGO) build --locked --release
@@ -67,6 +81,13 @@ netns: deps ## run the namespace tests alone; `make netns T=02-dr` runs one
 	@$(CARGO) build --locked
 	netns-tests/run $(T)
 
+bench: bench-deps build ## measure tapvs beside the kernel's NAT, proxies and the ceiling; writes docs/bench.md (an hour)
+	@$(CARGO) build --locked --release --examples
+	benches/run.py --rounds $(ROUNDS) --seconds $(SECONDS) --scenes "$(SCENES)" --tests "$(TESTS)" --suts "$(SUTS)"
+
+soak: deps build ## carry 10 GB through each method, summed at both ends, with loss and every MTU (GB=… for less)
+	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/soak
+
 lint: ## formatting, clippy and shellcheck, all fatal
 	@echo "cargo fmt --check"
 	$(CARGO) fmt --check
@@ -74,7 +95,7 @@ lint: ## formatting, clippy and shellcheck, all fatal
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
 	echo "shellcheck"
-	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all .ci/run
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/soak benches/budget .ci/run
 
 ci: deps lint test ## what a change must pass
 

@@ -140,6 +140,7 @@ impl Hasher for Folding {
         self.state = fold(self.state ^ word, self.key);
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
     fn write_u128(&mut self, word: u128) {
         self.write_u64(word as u64);
         self.write_u64((word >> 64) as u64);
