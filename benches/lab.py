@@ -137,6 +137,10 @@ class Lab:
         self.running.append(process)
         return process
 
+    def said(self, host):
+        """The ends of what the programs on a host have printed."""
+        return '\n'.join(log.read_text()[-1500:] for log in self.work.glob(f'{host}-*.log'))
+
     def end(self, process):
         self.running.remove(process)
         if process.poll() is not None:
@@ -179,8 +183,10 @@ class Lab:
         self.on('lb', 'sysctl', '-qw', 'net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0')
         for device in ('tap-wan', 'tap-lan'):
             self.on('lb', 'ip', 'link', 'del', device)
-        for bridge, far in (('br-wan', 'cl-eth0'), ('br-lan', 'sv-eth0')):
+        for bridge, far, mac in (('br-wan', 'cl-eth0', '02:00:00:00:01:f0'), ('br-lan', 'sv-eth0', '02:00:00:00:02:f0')):
             self.on('lb', 'ip', 'addr', 'flush', 'dev', bridge)
+            # With a link address of the director's it would keep the frames to itself.
+            self.ip('lb', f'link set {bridge} address {mac}')
             if far == 'cl-eth0' or self.method != 'dr':
                 self.ip('lb', f'link set {far} master {bridge}')
 
@@ -197,8 +203,8 @@ class Lab:
     def nftables(self):
         self.router()
         family, addr = ('ip', 'ip') if self.family == 4 else ('ip6', 'ip6')
-        rules = (f'table {family} nat {{ chain pre {{ type nat hook prerouting priority -100;\n'
-                 f'{addr} daddr {self.virt} meta l4proto {{ tcp, udp }} dnat to {self.server}\n}} }}\n')
+        rules = (f'table {family} nat {{\nchain pre {{\ntype nat hook prerouting priority -100;\n'
+                 f'{addr} daddr {self.virt} meta l4proto {{ tcp, udp }} dnat to {self.server}\n}}\n}}\n')
         # Old connections must not fill the kernel's table.
         self.on('lb', 'sysctl', '-qw', 'net.netfilter.nf_conntrack_tcp_timeout_time_wait=5',
                 'net.netfilter.nf_conntrack_tcp_timeout_close=2')
@@ -213,7 +219,7 @@ class Lab:
     def haproxy(self):
         self.router()
         conf = self.work / 'haproxy.cfg'
-        text = ('global\n maxconn 20000\n nbthread 2\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n'
+        text = ('global\n maxconn 4000\n nbthread 2\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n'
                 ' timeout server 60s\n')
         for port in (IPERF, HTTP, ECHO, SHORT):
             text += (f'listen p{port}\n bind {self.virt}:{port} backlog 65535\n'

@@ -149,12 +149,13 @@ def run_scene(scene, wish, work, results):
                     continue
                 place.clear()
                 process = start(place)
-                if not place.reaches():
-                    print(f'{scene} {name}: does not answer', flush=True)
+                answers = place.reaches()
+                if not answers:
+                    print(f'{scene} {name}: does not answer\n{place.said("lb")}', flush=True)
                 for test in wish.tests:
                     if (name, test) == ('haproxy', 'udp'):
                         continue
-                    found = measure(place, process, test, wish.seconds)
+                    found = measure(place, process, test, wish.seconds) if answers else None
                     results.setdefault(test, {}).setdefault(name, []).append(found)
                     print(f'{scene} {number + 1}/{wish.rounds} {name:16} {test:5} '
                           + (f'{found["value"]:8.2f} {report.UNITS[test]}' if found else 'FAILED'), flush=True)
