@@ -85,6 +85,7 @@ bench: bench-deps build ## measure tapvs beside the kernel's NAT, proxies and th
 	@$(CARGO) build --locked --release --examples
 	benches/run.py --rounds $(ROUNDS) --seconds $(SECONDS) --scenes "$(SCENES)" --tests "$(TESTS)" --suts "$(SUTS)"
 
+soak: TOOLS += nft=nftables
 soak: deps build ## carry 10 GB through each method, summed at both ends, with loss and every MTU (GB=… for less)
 	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/soak
 
