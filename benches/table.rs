@@ -1,6 +1,6 @@
 //! Millions of connections through the real core: memory, the cost of looking one up, pauses.
 //!
-//!     cargo bench --bench table [-- CONNECTIONS]
+//!     cargo run --release --example table [-- CONNECTIONS]
 //!
 //! Prints figures beside the bars they are held against, and ends with 1 if one is missed. Memory is
 //! what the system says this process has; times are those of the processor, so that whoever else runs on
@@ -19,7 +19,7 @@ use rig::{Method, Shape};
 use tapvs::config::Command;
 use tapvs::conn::{Conn, Table};
 use tapvs::engine::Engine;
-use tapvs::packet::{proto, Endpoint, Family, Flow, Packet};
+use tapvs::packet::{proto, Endpoint, Family, Flow, LinkId, Packet};
 use tapvs::world::{Instant, Rng};
 
 const MEMORY_MAX_MIB: f64 = 1.1 * 1024.0;
@@ -93,7 +93,7 @@ fn lookups(count: u32) -> (f64, f64) {
         alone += cpu_ns() - start;
         let flows: [Flow; BATCH] = std::array::from_fn(|_| flow(rng.next_u32() % count));
         let start = cpu_ns();
-        table.expect(&flows);
+        table.expect(flows.iter().copied());
         for flow in &flows {
             let id = black_box(table.find_request(flow)).expect("it was put in");
             black_box(table.get(id).timeout_s);
@@ -123,6 +123,7 @@ fn journeys(shape: &Shape, count: u32) -> (Engine, f64) {
             rig::readdress(frame, rng.next_u32() % count);
         }
         let start = cpu_ns();
+        engine.expect(LinkId(0), frames.iter().map(Vec::as_slice));
         for frame in &frames {
             black_box(rig::give(&mut engine, now, &mut packet, frame));
         }

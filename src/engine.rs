@@ -15,7 +15,9 @@ use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
-use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Packet, Verdict, Why};
+use crate::packet::{
+    eth, vnet, DropCounters, DropReason, Flow, Headers, LinkId, Packet, Verdict, Why,
+};
 use crate::slow::{Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
@@ -248,6 +250,14 @@ impl Engine {
             }
         }
         None
+    }
+
+    /// Prepares for frames that will be handled next, as far as that pays: their connections are
+    /// fetched together. It may be left out.
+    pub fn expect<'a>(&self, link: LinkId, frames: impl Iterator<Item = &'a [u8]>) {
+        let tap = self.fast.router.link(link).is_some_and(|link| link.tap);
+        let front = if tap { eth::HEADER } else { 0 };
+        self.fast.director.expect(frames.filter_map(|frame| Flow::glance(frame.get(front..)?)));
     }
 
     /// Books what the slow side says of a packet.

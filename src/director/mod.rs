@@ -146,6 +146,11 @@ impl Director {
         Decision::Carry(binding)
     }
 
+    /// Packets of these flows will come next; see [`Table::expect`].
+    pub fn expect(&self, flows: impl Iterator<Item = Flow>) {
+        self.table.expect(flows);
+    }
+
     /// Bytes of an IP packet that the path to `server` carries, over a link of `mtu` bytes.
     pub fn path_mtu(&self, now: Instant, server: IpAddr, mtu: u16) -> u16 {
         self.path_mtus.of(now, server, mtu)

@@ -45,6 +45,12 @@ pub trait Queue {
     /// The frame was not taken; [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room.
     fn send(&mut self, packet: &mut Packet) -> io::Result<()>;
 
+    /// The frame that [`recv`](Self::recv) will give after `place` others, where it is known already.
+    fn ahead(&self, place: usize) -> Option<&[u8]> {
+        let _ = place;
+        None
+    }
+
     /// Sends what was taken, and says how many frames taken earlier were not sent after all.
     fn flush(&mut self) -> u64 {
         0
@@ -360,6 +366,13 @@ impl Queue for Port {
             Engine::Plain(queue) => queue.send(packet),
             Engine::Offloaded(queue) => queue.send(packet),
             Engine::Uring(queue) => queue.send(packet),
+        }
+    }
+
+    fn ahead(&self, place: usize) -> Option<&[u8]> {
+        match &self.engine {
+            Engine::Plain(_) | Engine::Offloaded(_) => None,
+            Engine::Uring(queue) => queue.ahead(place),
         }
     }
 

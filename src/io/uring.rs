@@ -245,6 +245,11 @@ impl Queue for Uring {
         outcome
     }
 
+    fn ahead(&self, place: usize) -> Option<&[u8]> {
+        let &(slot, len) = self.arrived.get(place)?;
+        Some(self.slots[usize::from(slot)].arrived(len.saturating_sub(vnet::HEADER)))
+    }
+
     fn flush(&mut self) -> u64 {
         let idle = self.ring.submission().is_empty();
         if !idle && self.enter().is_err() {

@@ -147,7 +147,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn batch(&mut self, index: usize, now: Instant) {
-        for _ in 0..BUDGET {
+        for taken in 0..BUDGET {
             let Some(lane) = &mut self.lanes[index] else { return };
             match lane.queue.recv(lane.link, &mut self.packet) {
                 Ok(true) => lane.recovered(),
@@ -156,6 +156,10 @@ impl<Q: Queue> Worker<Q> {
                     return;
                 }
                 Err(error) => return lane.failed(&error),
+            }
+            if taken == 0 {
+                let ahead = (0..BUDGET - 1).map_while(|place| lane.queue.ahead(place));
+                self.engine.expect(lane.link, ahead);
             }
             if let Some(link) = self.engine.handle(now, &mut self.packet) {
                 send(&mut self.lanes, &mut self.engine, link, &mut self.packet);
