@@ -93,7 +93,7 @@ fn lookups(count: u32) -> (f64, f64) {
         alone += cpu_ns() - start;
         let flows: [Flow; BATCH] = std::array::from_fn(|_| flow(rng.next_u32() % count));
         let start = cpu_ns();
-        table.expect(flows.iter().copied());
+        table.prefetch(flows.iter().copied());
         for flow in &flows {
             let id = black_box(table.find_request(flow)).expect("it was put in");
             black_box(table.get(id).timeout_s);
@@ -123,7 +123,7 @@ fn journeys(shape: &Shape, count: u32) -> (Engine, f64) {
             rig::readdress(frame, rng.next_u32() % count);
         }
         let start = cpu_ns();
-        engine.expect(LinkId(0), frames.iter().map(Vec::as_slice));
+        engine.prefetch(LinkId(0), frames.iter().map(Vec::as_slice));
         for frame in &frames {
             black_box(rig::give(&mut engine, now, &mut packet, frame));
         }

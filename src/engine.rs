@@ -7,9 +7,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::config::{
-    Command, Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey,
-};
+use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
 use crate::director::mark::Marks;
 use crate::director::Director;
@@ -132,6 +130,10 @@ impl Engine {
                 director.set_timeouts(*tcp_s, *tcp_fin_s, *udp_s);
                 Ok(())
             }
+            Command::SetFtpPorts(ports) => {
+                director.set_ftp_ports(ports);
+                Ok(())
+            }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
                 self.slow.router = self.config.knobs.ip6_forward;
@@ -210,7 +212,7 @@ impl Engine {
     fn links_of(&self, new: &Config) -> Vec<Option<Link>> {
         let mut links: Vec<Option<Link>> = Vec::new();
         let kept = |port: &PortConfig| {
-            let tap = port.kind == PortKind::Tap;
+            let tap = port.kind.has_ethernet();
             let known = self.link_named(&port.name)?;
             self.fast.router.link(known).is_some_and(|link| link.tap == tap).then_some(known)
         };
@@ -254,10 +256,10 @@ impl Engine {
 
     /// Prepares for frames that will be handled next, as far as that pays: their connections are
     /// fetched together. It may be left out.
-    pub fn expect<'a>(&self, link: LinkId, frames: impl Iterator<Item = &'a [u8]>) {
+    pub fn prefetch<'a>(&self, link: LinkId, frames: impl Iterator<Item = &'a [u8]>) {
         let tap = self.fast.router.link(link).is_some_and(|link| link.tap);
         let front = if tap { eth::HEADER } else { 0 };
-        self.fast.director.expect(frames.filter_map(|frame| Flow::glance(frame.get(front..)?)));
+        self.fast.director.prefetch(frames.filter_map(|frame| Flow::glance(frame.get(front..)?)));
     }
 
     /// Books what the slow side says of a packet.
@@ -449,7 +451,7 @@ fn wire(
 fn link(port: &PortConfig) -> Link {
     Link {
         name: port.name.clone(),
-        tap: port.kind == PortKind::Tap,
+        tap: port.kind.has_ethernet(),
         mac: port.settings.mac.unwrap_or_default(),
         mtu: port.settings.mtu.unwrap_or(MTU_DEFAULT),
         addresses: port.addresses.iter().map(|own| (own.addr, own.len)).collect(),

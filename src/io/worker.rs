@@ -159,7 +159,7 @@ impl<Q: Queue> Worker<Q> {
             }
             if taken == 0 {
                 let ahead = (0..BUDGET - 1).map_while(|place| lane.queue.ahead(place));
-                self.engine.expect(lane.link, ahead);
+                self.engine.prefetch(lane.link, ahead);
             }
             if let Some(link) = self.engine.handle(now, &mut self.packet) {
                 send(&mut self.lanes, &mut self.engine, link, &mut self.packet);
