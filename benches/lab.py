@@ -282,6 +282,13 @@ class Lab:
         socket = self.work / 'socket'
         return self.start('lb', RELEASE / 'tapvs', 'run', '-r', rules, '--socket', socket, *options)
 
+    def connections(self):
+        """How many connections the running tapvs says that it has."""
+        env = {**os.environ, 'TAPVS_SOCKET': str(self.work / 'socket')}
+        lines = self.on('lb', RELEASE / 'tapvs', 'ipvsadm', '-Ln', env=env).stdout.splitlines()
+        servers = [line.split() for line in lines if line.strip().startswith('-> ') and 'Remote' not in line]
+        return sum(int(active) + int(inactive) for *_, active, inactive in servers)
+
     def rules(self, macvtap=False, services=1):
         """Rules for tapvs: the ports of this topology and `services` services, five of which are used."""
         text = ''

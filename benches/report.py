@@ -183,8 +183,11 @@ def write(kept, out):
         lines += table(['', 'figure', 'bar', 'held'], [list(row) for row in held])
     for name, scene in scenes.items():
         lines += scene_lines(f'{METHODS[name[:-1]]} over IPv{name[-1]}', scene)
-    if kept.get('instructions'):
-        lines += ['## Instructions a packet', '', '```text', kept['instructions'].strip(), '```', '']
+    if kept.get('notes'):
+        lines += ['## Live', ''] + [f'- {note}' for note in kept['notes']] + ['']
+    for title, key in (('Instructions a packet', 'instructions'), ('Millions of connections', 'table')):
+        if kept.get(key):
+            lines += [f'## {title}', '', '```text', kept[key].replace('## ', '').strip(), '```', '']
     (out / 'bench.md').write_text('\n'.join(lines))
     missed = sum(row[3] != 'yes' for row in held)
     print('\n'.join(f'{what}: {figure} ({bar}) {"held" if state == "yes" else "MISSED"}'

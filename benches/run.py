@@ -27,6 +27,7 @@ from lab import EXAMPLES, RELEASE, ROOT, Lab, Trouble
 
 SCENES = ['nat4', 'nat6', 'dr4', 'dr6', 'ipip4', 'ipip6']
 CROWD = 1_000_000
+NOTES = []
 
 
 def systems(scene, can):
@@ -61,7 +62,8 @@ def crowd(place):
     done = place.on('cl', EXAMPLES / 'load', 'crowd', place.virt, lab.UDP, '10.90.0.1', CROWD)
     if done.returncode:
         raise Trouble(f'crowd: {done.stderr}')
-    print(f'    {done.stdout.strip()}; tapvs has {lab.memory_of(process):.0f} MiB', flush=True)
+    NOTES.append(f'{place.connections()} connections held by a running tapvs: {lab.memory_of(process):.0f} MiB')
+    print(f'    {NOTES[-1]}', flush=True)
     return process
 
 
@@ -192,9 +194,9 @@ def about():
                 line('sh', '-c', 'nginx -v 2>&1').replace('nginx version: ', ''), line('nft', '--version')[:17]]))}
 
 
-def instructions():
-    """Instructions a packet beside their budget, by the program that counts them."""
-    done = subprocess.run([ROOT / 'benches' / 'budget'], check=False, capture_output=True, text=True)
+def said(program):
+    """What a program of ours prints; its bars are its own."""
+    done = subprocess.run([ROOT / program], check=False, capture_output=True, text=True)
     print(done.stdout + done.stderr, flush=True)
     return done.stdout
 
@@ -225,11 +227,13 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     kept = {'about': about(), 'rounds': wish.rounds, 'seconds': wish.seconds, 'scenes': {}}
-    kept['instructions'] = instructions()
+    kept['instructions'] = said('benches/budget')
+    kept['table'] = said('target/release/examples/table')
     with tempfile.TemporaryDirectory(prefix='tapvs-bench.') as work:
         wish.can = abilities(work)
         for scene in wish.scenes:
             run_scene(scene, wish, work, kept['scenes'].setdefault(scene, {}))
+            kept['notes'] = NOTES
             wish.keep.write_text(json.dumps(kept))
     return report.write(kept, wish.out)
 
