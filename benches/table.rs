@@ -133,17 +133,44 @@ fn journeys(shape: &Shape, count: u32) -> (Engine, f64) {
 }
 
 /// Microseconds of the longest time that a packet or a turn of the timers took, of a million connections
-/// that come, are used, and go, while packets of others flow.
+/// that come, are used, and go, while packets of others flow. The same is done three times, and the least
+/// time of each packet counts: what the core does is the same each time, an interrupt is not.
 fn pauses(shape: &Shape) -> f64 {
+    let mut phases = lives(shape);
+    for _ in 0..2 {
+        for (times, again) in phases.iter_mut().zip(lives(shape)) {
+            times.iter_mut().zip(again).for_each(|(time, again)| *time = (*time).min(again));
+        }
+    }
+    let mut worst: f64 = 0.0;
+    for (name, mut times) in ["created", "used", "expired"].into_iter().zip(phases) {
+        times.sort_unstable();
+        let last = times.len() - 1;
+        let at = |parts: usize| f64::from(times[last * parts / 10_000]) / 1000.0;
+        println!(
+            "{:?} {name}: µs a packet p50 {:.2}, p99 {:.2}, p99.9 {:.2}, p99.99 {:.2}, longest {:.2}",
+            shape.family,
+            at(5000),
+            at(9900),
+            at(9990),
+            at(9999),
+            at(10_000)
+        );
+        worst = worst.max(at(10_000));
+    }
+    worst
+}
+
+/// Nanoseconds of each packet while a million connections are created, used, and expire.
+fn lives(shape: &Shape) -> [Vec<u32>; 3] {
     let mut engine = shape.engine();
     engine.apply(Instant::ZERO, &timeout()).expect("a timeout can be set");
     let mut packet = Packet::with_capacity(2048);
     let mut frame = shape.datagram(0, 0, 18);
-    let mut phases: [(&str, Vec<f64>); 3] =
-        ["created", "used", "expired"].map(|name| (name, vec![]));
     // A connection every 10 µs; the last ones are still used when the first have gone.
     let mut now = Instant::from_millis(1000);
-    for (phase, (_, times)) in phases.iter_mut().enumerate() {
+    let phases = std::array::from_fn(|phase| {
+        let mut times = Vec::with_capacity(LIVES as usize);
         for n in 0..LIVES {
             now = Instant::from_nanos(now.nanos() + 10_000);
             // While all expire, one connection has packets.
@@ -153,27 +180,17 @@ fn pauses(shape: &Shape) -> f64 {
             if engine.deadline().is_some_and(|due| due <= now) {
                 engine.poll(now);
             }
-            times.push((cpu_ns() - start) as f64);
+            times.push(u32::try_from(cpu_ns() - start).unwrap_or(u32::MAX));
             while engine.take().is_some() {}
         }
         if phase == 1 {
             now = Instant::from_nanos(now.nanos() + 30_000_000_000);
         }
-    }
+        times
+    });
     let left = engine.director().table().len();
     assert_eq!(left, 1, "all but one have gone: {}", engine.frames());
-    let mut worst: f64 = 0.0;
-    for (name, mut times) in phases {
-        times.sort_by(f64::total_cmp);
-        let last = times.len() - 1;
-        let at = |parts: usize| times[last * parts / 10_000] / 1000.0;
-        println!(
-            "{:?} {name}: µs a packet p50 {:.2}, p99 {:.2}, p99.9 {:.2}, p99.99 {:.2}, longest {:.2}",
-            shape.family, at(5000), at(9900), at(9990), at(9999), at(10_000)
-        );
-        worst = worst.max(at(10_000));
-    }
-    worst
+    phases
 }
 
 /// `--set 0 0 20`: UDP connections end after twenty seconds.
