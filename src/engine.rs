@@ -14,7 +14,7 @@ use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
 use crate::packet::{
-    eth, vnet, DropCounters, DropReason, Flow, Headers, LinkId, Packet, Verdict, Why,
+    eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
 use crate::slow::{Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
@@ -136,7 +136,7 @@ impl Engine {
             }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
-                self.slow.router = self.config.knobs.ip6_forward;
+                self.slow.set_knobs(&self.config.knobs);
                 Ok(())
             }
             Command::AddPort { .. }
@@ -463,6 +463,14 @@ fn add_route(router: &mut Router, prefix: Prefix, target: &RouteTarget) -> Resul
     let added = match target {
         RouteTarget::Local => {
             router.add_local_network(addr, len);
+            Ok(())
+        }
+        RouteTarget::LocalIn(table) => {
+            router.add_marked_network(addr, len, *table);
+            Ok(())
+        }
+        RouteTarget::Rule { mark, mask, table } => {
+            router.add_mark_rule(Family::of(addr), *mark, *mask, *table);
             Ok(())
         }
         RouteTarget::Dev(dev) => {

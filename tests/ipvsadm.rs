@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use tapvs::config::command::NOT_BUILT;
 use tapvs::config::rules;
 use tapvs::world::Rng;
 
@@ -137,21 +136,10 @@ fn recordings(text: &str) -> Vec<(String, String, Outcome)> {
     all
 }
 
-/// A recording as if nobody had wanted the persistence engine, which is still to come.
-fn without_sip((words, _, outcome): &mut (String, String, Outcome)) {
-    if outcome.code == 0 {
-        *words = words.replace(" --pe sip", "");
-    }
-    outcome.out = outcome.out.replace(" --pe sip", "").replace(" pe sip", "");
-}
-
 fn replay(name: &str, text: &str) {
     let tapvs = Tapvs::start(name);
     let mut wrong = Vec::new();
-    let mut all = recordings(text);
-    if NOT_BUILT.contains(&("persistence engine", "sip")) {
-        all.iter_mut().for_each(without_sip);
-    }
+    let all = recordings(text);
     for (words, input, wanted) in &all {
         let mut words = words.split(' ').filter(|word| !word.is_empty());
         let program = words.next().expect("a program");
@@ -179,6 +167,11 @@ fn every_option_is_taken_or_refused_with_every_command_as_by_the_tool() {
 fn arguments_are_read_as_the_tool_reads_them() {
     replay("words", include_str!("golden/words.txt"));
     replay("more", include_str!("golden/more.txt"));
+}
+
+#[test]
+fn wrong_commands_are_refused_in_the_tools_words() {
+    replay("errors", include_str!("golden/errors.txt"));
 }
 
 #[test]

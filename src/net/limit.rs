@@ -2,7 +2,8 @@
 //!
 //! Kept from the kernel: `icmp_ratelimit` and `icmp_ratemask` (one error a second to each target
 //! with a burst of 6, too-big messages exempt), `icmp_msgs_per_sec` and `icmp_msgs_burst` (1000 a
-//! second overall with a burst of 50, asked first).
+//! second overall with a burst of 50, asked first); that an IPv4 packet without a route costs twice,
+//! since routing (`error_cost`, `error_burst`) and ICMP draw from the same bucket.
 //!
 //! Left out on purpose: the kernel's milder limit for IPv6 targets behind short prefixes.
 
@@ -15,8 +16,14 @@ use crate::world::{Instant, Keyed, Map, Rng};
 /// Targets that are remembered; a target that is forgotten has its full burst again.
 const TARGETS_MAX: usize = 8192;
 
-/// Each target: one a second, six at once.
-const TARGET: Rate = Rate { interval: Duration::from_secs(1), burst: 6 };
+/// Between two errors to a target, unless the operator says otherwise.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many at once to a target that was left in peace.
+const BURST: u32 = 6;
+
+/// What routing takes and keeps of a target's bucket before it says that there is no way.
+const NO_ROUTE: Rate = Rate { interval: Duration::from_secs(1), burst: 5 };
 
 /// All targets together: a thousand a second, fifty at once.
 const OVERALL: Rate = Rate { interval: Duration::from_millis(1), burst: 50 };
@@ -28,22 +35,31 @@ struct Rate {
     burst: u32,
 }
 
-/// A token bucket, told by the instant at which it is, or was, full again.
+/// A bucket that time drips into; rates may differ from taking to taking.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    full_at: Instant,
+    held: Duration,
+    looked_at: Instant,
 }
 
 impl Bucket {
-    /// Takes a token if there is one.
+    /// As full as any.
+    const fn full(now: Instant) -> Self {
+        Self { held: Duration::from_secs(60), looked_at: now }
+    }
+
+    /// Takes what an error costs, if it is there. As in the kernel, looking pours off what is more
+    /// than a burst: all of it, at a rate without limit.
     fn take(&mut self, now: Instant, rate: Rate) -> bool {
-        let from = self.full_at.max(now);
-        let full_at = from.after(rate.interval);
-        if full_at.since(now) > rate.interval * rate.burst {
-            return false;
-        }
-        self.full_at = full_at;
-        true
+        self.held = self.level(now).min(rate.interval * rate.burst);
+        self.looked_at = now;
+        let rest = self.held.checked_sub(rate.interval);
+        self.held = rest.unwrap_or(self.held);
+        rest.is_some()
+    }
+
+    fn level(&self, now: Instant) -> Duration {
+        self.held.saturating_add(now.since(self.looked_at))
     }
 }
 
@@ -52,13 +68,18 @@ impl Bucket {
 pub struct Limits {
     overall: Bucket,
     targets: Map<IpAddr, Bucket>,
+    /// Between two errors to an IPv4 target (`net.ipv4.icmp_ratelimit`); zero is no limit.
+    pub interval_v4: Duration,
+    /// To an IPv6 target (`net.ipv6.icmp.ratelimit`).
+    pub interval_v6: Duration,
 }
 
 impl Limits {
-    /// Full buckets.
+    /// Full buckets, Linux's limits.
     pub fn new(rng: &mut Rng) -> Self {
-        let overall = Bucket { full_at: Instant::ZERO };
-        Self { overall, targets: Map::with_hasher(Keyed::new(rng)) }
+        let overall = Bucket::full(Instant::ZERO);
+        let targets = Map::with_hasher(Keyed::new(rng));
+        Self { overall, targets, interval_v4: INTERVAL, interval_v6: INTERVAL }
     }
 
     /// Whether `error` may be sent to `target` now; counts it if so.
@@ -66,16 +87,22 @@ impl Limits {
         if matches!(error, icmp::Error::TooBig(_)) {
             return true;
         }
-        if !self.overall.take(now, OVERALL) {
-            return false;
-        }
+        let interval = if target.is_ipv4() { self.interval_v4 } else { self.interval_v6 };
+        let rate = Rate { interval, burst: BURST };
         if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(&target) {
-            self.targets.retain(|_, bucket| bucket.full_at > now);
+            let full = interval.max(INTERVAL) * BURST;
+            self.targets.retain(|_, bucket| bucket.level(now) < full);
             if self.targets.len() >= TARGETS_MAX {
                 return false;
             }
         }
-        self.targets.entry(target).or_insert(Bucket { full_at: now }).take(now, TARGET)
+        let bucket = self.targets.entry(target).or_insert(Bucket::full(now));
+        // IPv4's routing has a limit of its own, and the same bucket.
+        let routing = matches!(error, icmp::Error::NetUnreachable) && target.is_ipv4();
+        if routing && !bucket.take(now, NO_ROUTE) {
+            return false;
+        }
+        self.overall.take(now, OVERALL) && bucket.take(now, rate)
     }
 }
 
@@ -98,6 +125,28 @@ mod tests {
         assert_eq!(sent(&mut limits, at(1000), target, 20), 1);
         assert_eq!(sent(&mut limits, at(3500), target, 20), 2);
         assert_eq!(sent(&mut limits, at(60_000), target, 20), 6);
+    }
+
+    #[test]
+    fn a_missing_route_costs_two_errors_and_one_when_nothing_is_said() {
+        let mut limits = Limits::new(&mut Rng::new(1));
+        let target = IpAddr::from([10, 0, 0, 1]);
+        let mut told = |ms, error| limits.allow(Instant::from_millis(ms), target, error);
+        let no_route = icmp::Error::NetUnreachable;
+        let answers: Vec<_> = (0..5).map(|i| told(i * 30, no_route)).collect();
+        assert_eq!(answers, [true, true, false, false, false]);
+        assert!(!told(1100, no_route) && told(2300, icmp::Error::PortUnreachable));
+    }
+
+    #[test]
+    fn without_a_limit_all_is_told_and_every_word_empties_the_bucket_of_routing() {
+        let mut limits = Limits::new(&mut Rng::new(1));
+        limits.interval_v4 = Duration::ZERO;
+        let target = IpAddr::from([10, 0, 0, 1]);
+        assert_eq!(sent(&mut limits, Instant::ZERO, target, 20), 20);
+        let no_route = icmp::Error::NetUnreachable;
+        assert!(!limits.allow(Instant::from_millis(999), target, no_route));
+        assert!(limits.allow(Instant::from_millis(1000), target, no_route));
     }
 
     #[test]

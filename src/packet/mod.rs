@@ -10,6 +10,8 @@ pub mod eth;
 pub mod icmp;
 pub mod ip;
 pub mod l4;
+pub mod options;
+pub mod sip;
 pub mod tunnel;
 pub mod vnet;
 
@@ -461,6 +463,8 @@ drop_reasons! {
     NoDestination = "no-destination",
     /// The connection's server has been removed.
     DestinationGone = "destination-gone",
+    /// A packet for a service that goes by Call-ID has none.
+    NoCallId = "no-call-id",
     /// One in so many first packets (`drop_packet`).
     Defence = "defence",
     /// An ICMP error about a tunnel of ours: learnt from, and told to the client.

@@ -25,7 +25,7 @@ use crate::net::neigh::{Action, Waiting};
 use crate::net::{frame, is_link_local, Hop, Router};
 use crate::packet::icmp::{self, Error, Source};
 use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Mac, Packet, Verdict, Why};
-use crate::world::{Instant, Rng};
+use crate::world::{Instant, Knobs, Rng};
 
 use fragment::{Added, Reassembly};
 
@@ -125,6 +125,13 @@ impl Slow {
             conflicts: Vec::new(),
             reported: Vec::new(),
         }
+    }
+
+    /// Takes over what the operator says about advertisements and errors.
+    pub fn set_knobs(&mut self, knobs: &Knobs) {
+        self.router = knobs.ip6_forward;
+        self.limits.interval_v4 = Duration::from_millis(knobs.icmp_ratelimit_ms.into());
+        self.limits.interval_v6 = Duration::from_millis(knobs.icmp6_ratelimit_ms.into());
     }
 
     /// Takes a packet that was punted. Its `link` is still the port that it came in by.
@@ -320,9 +327,11 @@ impl Slow {
         let mut whole = Vec::new();
         let mut room = Packet::with_capacity(packet.len());
         vnet::split(packet, 0, &mut room, |piece| whole.push(piece.kept()));
+        // IPv6 that came in shorter fragments may leave in one: it fits, and has its fragment header.
+        let in_one = whole.len() == 1 && packet.bytes().first().is_some_and(|b| b >> 4 == 6);
         let mut pieces = Vec::new();
         for packet in whole {
-            match packet.len() > usize::from(mtu) {
+            match in_one || packet.len() > usize::from(mtu) {
                 true => pieces.extend(fragment::split(&packet, mtu, self.rng.next_u32())?),
                 false => pieces.push(packet),
             }
