@@ -173,7 +173,8 @@ def write(kept, out):
              'least and the most. Load, servers and the system under test share the processors: relations say more than',
              'figures. `-drain` is one frame a system call, `-2` two workers, `-50000` with so many services, `-crowd` with a',
              'million connections in the table.', '']
-    lines += table(['', ''], [[key, facts[key]] for key in ('machine', 'kernel', 'commit', 'date', 'peers')])
+    lines += table(['', ''], [[key, facts[key]] for key in ('machine', 'load before', 'kernel', 'commit', 'date', 'peers')
+                               if key in facts])
     if 'nat4' in scenes and 'nft' in names_of(scenes['nat4']):
         lines += ['![NAT over IPv4 in relation to nftables](bench.svg)', '']
         (out / 'bench.svg').write_text(chart(scenes['nat4']))

@@ -188,7 +188,7 @@ def about():
     changed = '+' if line('git', 'status', '--porcelain', '--untracked-files=no') else ''
     return {'machine': f'{os.cpu_count()} × {model[1] if model else platform.machine()}, {memory:.0f} GB',
             'kernel': platform.release(), 'commit': line('git', 'rev-parse', '--short', 'HEAD') + changed,
-            'date': date.today().isoformat(),
+            'date': date.today().isoformat(), 'load before': f'{os.getloadavg()[0]:.1f}',
             'peers': ', '.join(filter(None, [
                 ' '.join(line('haproxy', '-v').split()[:3]),
                 line('sh', '-c', 'nginx -v 2>&1').replace('nginx version: ', ''), line('nft', '--version')[:17]]))}
