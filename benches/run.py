@@ -191,7 +191,7 @@ def about():
             'date': date.today().isoformat(), 'load before': f'{os.getloadavg()[0]:.1f}',
             'peers': ', '.join(filter(None, [
                 ' '.join(line('haproxy', '-v').split()[:3]),
-                line('sh', '-c', 'nginx -v 2>&1').replace('nginx version: ', ''), line('nft', '--version')[:17]]))}
+                line('sh', '-c', 'nginx -v 2>&1').replace('nginx version: ', ''), line('nft', '--version').split(' (')[0]]))}
 
 
 def said(program):
