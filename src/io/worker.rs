@@ -252,6 +252,9 @@ impl<Q: Queue> Worker<Q> {
             return;
         }
         let now = core.at(now);
+        if count > 1 {
+            core.prefetch(link, self.batch[..count].iter().map(Packet::bytes));
+        }
         self.exits.clear();
         for packet in &mut self.batch[..count] {
             self.exits.push(core.handle(now, packet));

@@ -154,6 +154,20 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// What the flow of an IP packet seems to be, for whoever prepares for it. Nothing is checked.
+    pub fn glance(ip: &[u8]) -> Option<Self> {
+        let four = |at: usize| -> Option<[u8; 4]> { ip.get(at..at + 4)?.try_into().ok() };
+        let sixteen = |at: usize| -> Option<[u8; 16]> { ip.get(at..at + 16)?.try_into().ok() };
+        let first = *ip.first()?;
+        let (proto, src, dst, at): (u8, IpAddr, IpAddr, usize) = match first >> 4 {
+            4 => (*ip.get(9)?, four(12)?.into(), four(16)?.into(), usize::from(first & 15) * 4),
+            6 => (*ip.get(6)?, sixteen(8)?.into(), sixteen(24)?.into(), 40),
+            _ => return None,
+        };
+        let [a, b, c, d] = four(at)?;
+        let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        Some(Self { proto, src: Endpoint::new(src, from), dst: Endpoint::new(dst, to) })
+    }
     /// The other direction.
     #[must_use]
     pub const fn reversed(self) -> Self {
