@@ -182,7 +182,7 @@ router() {
 # mac HOST DEV: the link address of a host's wire.
 mac() { on "$1" cat "/sys/class/net/$2/address"; }
 
-# until SECONDS COMMAND...: waits until the command succeeds.
+# until_true SECONDS COMMAND...: waits until the command succeeds.
 until_true() {
     local rounds=$(($1 * 20)) round
     shift
