@@ -97,6 +97,7 @@ fn ask_engine(
             text = engine.config().to_string();
             Answer::Done
         }
+        // Not the engine's: `ask` has answered it.
         Request::Reload => return None,
     };
     put_lines(out, &text);
