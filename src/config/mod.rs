@@ -293,6 +293,13 @@ pub enum RouteTarget {
     },
 }
 
+impl RouteTarget {
+    /// Whether it is only about marked packets.
+    pub const fn is_by_mark(&self) -> bool {
+        matches!(self, Self::LocalIn(_) | Self::Rule { .. })
+    }
+}
+
 /// One thing that the operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {

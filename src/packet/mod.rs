@@ -168,6 +168,7 @@ impl Flow {
         let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         Some(Self { proto, src: Endpoint::new(src, from), dst: Endpoint::new(dst, to) })
     }
+
     /// The other direction.
     #[must_use]
     pub const fn reversed(self) -> Self {
@@ -516,11 +517,6 @@ impl DropCounters {
     /// How many so far for `reason`.
     pub fn of(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]
-    }
-
-    /// The reasons that have occurred, with their counts.
-    pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&r| (r, self.of(r))).filter(|&(_, n)| n > 0)
     }
 
     /// The sum over all reasons.
