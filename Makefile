@@ -19,10 +19,10 @@ TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump 
 	timeout=coreutils awk=mawk
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build static demo test netns lint ci clean
+.PHONY: help deps build static demo test netns conformance lint ci clean
 
 help: ## list these targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 deps: ## install what is missing beyond Rust (Debian packages); nothing missing, nothing done
 	@missing=
@@ -67,6 +67,10 @@ netns: deps ## run the namespace tests alone; `make netns T=02-dr` runs one
 	@$(CARGO) build --locked
 	netns-tests/run $(T)
 
+conformance: deps ## play every story at the kernel's IPVS and at tapvs, and compare; `C=name` plays some
+	@$(CARGO) build --locked --bin tapvs --example story
+	python3 conformance/play.py $(C)
+
 lint: ## formatting, clippy and shellcheck, all fatal
 	@echo "cargo fmt --check"
 	$(CARGO) fmt --check
@@ -74,7 +78,7 @@ lint: ## formatting, clippy and shellcheck, all fatal
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
 	echo "shellcheck"
-	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all .ci/run
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all conformance/init .ci/run
 
 ci: deps lint test ## what a change must pass
 

@@ -131,7 +131,10 @@ impl Engine {
             }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
-                self.slow.router = self.config.knobs.ip6_forward;
+                let knobs = &self.config.knobs;
+                self.slow.router = knobs.ip6_forward;
+                self.slow.limits.v4_ms = knobs.icmp_ratelimit_ms;
+                self.slow.limits.v6_ms = knobs.icmp6_ratelimit_ms;
                 Ok(())
             }
             Command::AddPort { .. }

@@ -186,7 +186,7 @@ impl Fast {
     fn outer(&mut self, hop: &Hop, binding: &Binding, flow_hash: u32) -> Option<Outer> {
         let dst = binding.dest.addr;
         Some(Outer {
-            src: self.router.source_for(hop, Family::of(dst))?,
+            src: self.router.source_for(hop, dst)?,
             dst,
             kind: binding.tunnel,
             flow_hash,

@@ -115,6 +115,10 @@ pub struct Knobs {
     pub ip_forward: bool,
     /// Route what is neither for us nor a service's (IPv6).
     pub ip6_forward: bool,
+    /// Milliseconds between ICMP errors to one target, 0 for no limit.
+    pub icmp_ratelimit_ms: u32,
+    /// The same for IPv6.
+    pub icmp6_ratelimit_ms: u32,
     /// One first packet in so many is dropped when `drop_packet` is 3.
     pub am_droprate: u32,
     /// Pages of available memory below which the automatic defences act.
@@ -163,6 +167,8 @@ impl Default for Knobs {
         Self {
             ip_forward: true,
             ip6_forward: true,
+            icmp_ratelimit_ms: 1000,
+            icmp6_ratelimit_ms: 1000,
             am_droprate: 10,
             amemthresh: 1024,
             backup_only: false,

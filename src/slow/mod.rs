@@ -98,8 +98,9 @@ pub struct Slow {
     pub counters: Counters,
     /// Whether neighbour advertisements say that we are a router (RFC 4861 section 4.4).
     pub router: bool,
+    /// How many errors may be sent.
+    pub limits: Limits,
     rng: Rng,
-    limits: Limits,
     reassembly: Reassembly,
     /// Packets of our own among those that wait for neighbours.
     own_waiting: usize,
@@ -235,7 +236,7 @@ impl Slow {
                 own_address(net, packet.link, &about).ok_or(DropReason::NoRoute)?
             }
         };
-        if !self.limits.allow(now, about.src, error) {
+        if !self.limits.allow(now, about.src, net.prefix_len(about.src), error) {
             self.counters.errors_limited += 1;
             return Err(DropReason::RateLimited);
         }
@@ -406,7 +407,7 @@ impl Slow {
         }
         self.drop_later(reason, 1);
         if reason == DropReason::NeighbourFailed {
-            let error = Error::AddressUnreachable;
+            let error = Error::HostUnreachable;
             let _ = self.tell(now, net, &waiting.packet, error, Source::Ingress);
         }
     }
@@ -425,7 +426,7 @@ fn own_address(net: &Router, link: LinkId, about: &Headers) -> Option<IpAddr> {
         return net.ingress_source(link, about.family, about.src);
     }
     let hop = net.route(about.src)?;
-    net.source_for(&hop, about.family)
+    net.source_for(&hop, about.src)
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Do(String),
     /// A command that is refused, and in which words.
     Refused(String, Vec<String>),
+    /// `ipvsadm` with these arguments: only where directors run as programs (`make conformance`).
+    Tool(String),
     /// Time passes.
     Wait,
     /// `ipvsadm -Ln` without its title.
@@ -109,6 +111,7 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
         "wait" => Step::Wait,
         "do" => Step::Do(rest.to_owned()),
         "refused" => Step::Refused(rest.to_owned(), Vec::new()),
+        "tool" => Step::Tool(rest.to_owned()),
         "list" => Step::List(Vec::new()),
         "conns" => Step::Conns(Vec::new()),
         "stats" => Step::Stats(Vec::new()),

@@ -10,8 +10,8 @@ use tapvs::packet::{proto, Family, LinkId, Mac};
 
 use super::decode;
 use super::file::{squeezed, Pattern, Scenario, Step};
-use super::{ethertype_of, Station, World};
-use crate::scenario::words::Kind;
+use super::words::Kind;
+use super::{ethertype_of, frame_of, Station, World};
 
 /// Remaining lifetimes may differ by this many seconds.
 const SECONDS_OFF: u64 = 3;
@@ -51,6 +51,7 @@ impl Player {
                 Ok(()) => Err("it was done".into()),
                 Err(words) => same_lines(wanted, vec![words]),
             },
+            Step::Tool(_) => Err("`tool` is for `make conformance`".into()),
             Step::Wait => Ok(()),
             Step::List(wanted) => {
                 let listing = self.world.engine.listing();
@@ -63,19 +64,7 @@ impl Player {
     }
 
     fn send(&mut self, station: &Station, pattern: &Pattern) -> Result<(), String> {
-        let (ethertype, payload) = match pattern {
-            Pattern::Bytes(bytes) => {
-                let all: Option<Vec<u8>> = bytes.iter().copied().collect();
-                let bytes = all.ok_or("?? cannot be sent")?;
-                (ethertype_of(&bytes), bytes)
-            }
-            Pattern::Spec(spec) => {
-                let bytes = spec.build(station.mac)?;
-                let arp = spec.kind == Kind::Arp;
-                (if arp { 0x0806 } else { ethertype_of(&bytes) }, bytes)
-            }
-        };
-        self.world.receive(station.link, &station.frame(ethertype, &payload));
+        self.world.receive(station.link, &frame_of(station, pattern)?);
         Ok(())
     }
 
