@@ -227,7 +227,7 @@ class Kernel:
             raise Refused(f'set-up: {"; ".join(said.split(chr(10)))} ({code})')
 
     def do(self, line):
-        return self.run('ipvsadm ' + line if line.startswith('-') else line)
+        return self.run('\n'.join(['ipvsadm ' + line] if line.startswith('-') else shell([line])))
 
     def tool(self, arguments):
         return self.run('ipvsadm ' + arguments)

@@ -35,6 +35,7 @@ PAUSE_MS = 400
 SUMMED_S = 2.3
 # How long an answer may take, and how long more frames are waited for where all or none have come.
 ANSWER_S, TAIL_S, SILENCE_S = 3, 0.03, 0.15
+PORTION = 100
 LONG_MS = 60_000
 READY_S = 10
 
@@ -47,7 +48,7 @@ class Tapvs:
         self.work, self.process = work, None
         self.tool_path = os.path.join(work, 'ipvsadm')
         os.symlink(os.path.abspath(TAPVS), self.tool_path)
-        self.env = dict(os.environ, TAPVS_SOCKET=os.path.join(work, 'tapvs.sock'), RUST_LOG='warn', PATH=f'{work}:{os.environ["PATH"]}')
+        self.env = dict(os.environ, TAPVS_SOCKET=os.path.join(work, 'tapvs.sock'), RUST_LOG='info', PATH=f'{work}:{os.environ["PATH"]}')
 
     def start(self, story):
         self.story = story
@@ -55,8 +56,7 @@ class Tapvs:
         self.process = lab.spawn([TAPVS, 'run', '-r', self.rules], os.path.join(self.work, 'tapvs.log'),
                                  stdout=subprocess.PIPE, text=True, env=self.env)
         if self.process.stdout.readline().strip() != 'ready':
-            with open(os.path.join(self.work, 'tapvs.log'), errors='replace') as log:
-                raise guest.Refused('set-up: ' + log.read()[-1000:].strip().replace('\n', '; '))
+            raise guest.Refused('set-up: ' + self.log_text()[-1000:].strip().replace('\n', '; '))
 
     @property
     def rules(self):
@@ -69,7 +69,26 @@ class Tapvs:
     def do(self, line):
         if line.startswith('-') or line.startswith('ipvsadm '):
             return self.tool(line.removeprefix('ipvsadm '))
-        raise guest.Refused(f'{line}: not while tapvs runs')
+        return self.reload(line)
+
+    def reload(self, line):
+        """tapvs takes a sysctl while it runs by its rules, read again: all that was said before, and this."""
+        settings = [rule for rule in self.story['rules'] if not rule.startswith('-')]
+        self.story = dict(self.story, rules=settings + [line])
+        services = self.tool('-Sn')[1].splitlines()
+        before = self.log_text().count('reload:')
+        self.write(self.story['topology'] + self.story['rules'] + services)
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + READY_S
+        while self.log_text().count('reload:') == before:
+            if time.monotonic() > end:
+                raise guest.Refused(f'{line}: the rules are not read again')
+            time.sleep(0.01)
+        return 0, ''
+
+    def log_text(self):
+        with open(os.path.join(self.work, 'tapvs.log'), errors='replace') as log:
+            return log.read()
 
     def tool(self, arguments):
         with lab.Inside(lab.HOST):
@@ -137,6 +156,9 @@ def step(director, wires, word, fields):
         wires.send(station, frame)
         answers = int(answers)
         return text, 'frames', wires.gather(answers, ANSWER_S, TAIL_S if answers else SILENCE_S), frame
+    if word == 'many':
+        station, digits, count = fields
+        return f'{count} packets', 'text', many(wires, station, bytes.fromhex(digits), int(count)), b''
     if word == 'do':
         return fields[0], 'text', director.do(fields[0]), b''
     if word == 'tool':
@@ -149,6 +171,18 @@ def step(director, wires, word, fields):
         time.sleep(SUMMED_S)
         return 'ipvsadm -Ln --stats --exact', 'text', director.tool('-Ln --stats --exact'), b''
     return 'wait', 'frames', [], b''
+
+
+def many(wires, station, frame, count):
+    """So many packets, no more at once than a network card holds; how many came out."""
+    out = 0
+    while count > 0:
+        portion = min(count, PORTION)
+        for _ in range(portion):
+            wires.send(station, frame)
+        out += len(wires.gather(portion, ANSWER_S, 0))
+        count -= portion
+    return 0, f'{out} came out'
 
 
 def heard(story, seen):

@@ -5,7 +5,7 @@
 //! only counted: whether the answers are right is told by the other director that plays the same.
 //!
 //! Fields are parted by tabs: `story NAME`, `arp` (neighbours are part of the story), `topology LINE`,
-//! `rules LINE`, then steps: `send MS STATION FRAME ANSWERS TEXT`, `do MS LINE`, `tool MS ARGUMENTS`,
+//! `rules LINE`, then steps: `send MS STATION FRAME ANSWERS TEXT`, `many MS STATION FRAME COUNT`, `do MS LINE`, `tool MS ARGUMENTS`,
 //! `list MS`, `conns MS`, `stats MS`, `wait MS`.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
@@ -55,13 +55,16 @@ fn told(file: &str, text: &str) -> Result<String, String> {
         neighbours |= [" arp ", " nd "].iter().any(|word| line.contains(word));
         let done = match step {
             Step::Send(station, pattern) => {
-                let frame = frame_of(station, pattern)?;
-                let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+                let digits = digits_of(&frame_of(station, pattern)?);
                 let after = story.steps[index + 1..].iter();
                 let answers = after.take_while(|(.., s)| matches!(s, Step::Expect(..))).count();
                 let from = line.split_whitespace().nth(1).unwrap_or_default();
                 let text: String = line.chars().take(120).collect();
                 format!("send\t{ms}\t{from}\t{digits}\t{answers}\t{text}")
+            }
+            Step::Many(count, station, pattern) => {
+                let from = line.split_whitespace().nth(3).unwrap_or_default();
+                format!("many\t{ms}\t{from}\t{}\t{count}", digits_of(&frame_of(station, pattern)?))
             }
             Step::Do(command) | Step::Refused(command, _) => format!("do\t{ms}\t{command}"),
             Step::Tool(arguments) => format!("tool\t{ms}\t{arguments}"),
@@ -78,4 +81,8 @@ fn told(file: &str, text: &str) -> Result<String, String> {
         out += "arp\n";
     }
     Ok(out)
+}
+
+fn digits_of(frame: &[u8]) -> String {
+    frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }

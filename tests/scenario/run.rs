@@ -45,6 +45,11 @@ impl Player {
     fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Send(station, pattern) => self.send(station, pattern),
+            Step::Many(count, station, pattern) => (0..*count).try_for_each(|_| {
+                self.send(station, pattern)?;
+                self.world.sent.clear();
+                Ok(())
+            }),
             Step::Expect(station, pattern) => self.expect(station, pattern),
             Step::Do(command) => self.world.command(command),
             Step::Refused(command, wanted) => match self.world.command(command) {
