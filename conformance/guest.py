@@ -222,7 +222,8 @@ class Kernel:
             self.socket.sendall(b'next\n')
             self.answer(time.monotonic() + ANSWER_S)
         self.fresh = None
-        code, said = self.run('set -e\n' + '\n'.join(shell(story['topology'] + story['rules'])))
+        lines = story['topology'] + [f'ip addr add {address} dev client' for address in virtual(story)] + story['rules']
+        code, said = self.run('set -e\n' + '\n'.join(shell(lines)))
         if code or said.strip():
             raise Refused(f'set-up: {"; ".join(said.split(chr(10)))} ({code})')
 
@@ -237,6 +238,18 @@ class Kernel:
 
     def end(self):
         lab.end(self.process)
+
+
+def virtual(story):
+    """Virtual addresses on the client's network that the topology does not give: tapvs answers for a
+    service's address as long as the service exists, and at a kernel the operator adds it."""
+    given = {line.split()[3].split('/')[0] for line in story['topology'] if line.startswith('ip addr add ')}
+    for line in story['rules']:
+        found = re.match(r'-A (?:-t|-u|--sctp-service) (?:\[(fd80:.*)\]|(10\.80\..*)):\d+ ', line)
+        address = found and (found.group(1) or found.group(2))
+        if address and address not in given:
+            given.add(address)
+            yield address + ('/128' if ':' in address else '/32')
 
 
 def shell(lines):

@@ -57,7 +57,9 @@ fn told(file: &str, text: &str) -> Result<String, String> {
             Step::Send(station, pattern) => {
                 let digits = digits_of(&frame_of(station, pattern)?);
                 let after = story.steps[index + 1..].iter();
-                let answers = after.take_while(|(.., s)| matches!(s, Step::Expect(..))).count();
+                let answers = after
+                    .take_while(|(_, then, s)| then == at && matches!(s, Step::Expect(..)))
+                    .count();
                 let from = line.split_whitespace().nth(1).unwrap_or_default();
                 let text: String = line.chars().take(120).collect();
                 format!("send\t{ms}\t{from}\t{digits}\t{answers}\t{text}")
@@ -71,9 +73,8 @@ fn told(file: &str, text: &str) -> Result<String, String> {
             Step::List(_) => format!("list\t{ms}"),
             Step::Conns(_) => format!("conns\t{ms}"),
             Step::Stats(_) => format!("stats\t{ms}"),
-            Step::Wait | Step::Drops(_) => format!("wait\t{ms}"),
-            // Whatever comes is looked at.
-            Step::Expect(..) => continue,
+            // Whatever comes is looked at, when it is time.
+            Step::Wait | Step::Drops(_) | Step::Expect(..) => format!("wait\t{ms}"),
         };
         let _ = writeln!(out, "{done}");
     }

@@ -206,17 +206,18 @@ struct Chain {
     fragment: Fragment,
 }
 
-/// Walks IPv6 extension headers (RFC 8200 section 4) from `next` on.
+/// Walks IPv6 extension headers (RFC 8200 section 4) from `next` on. As for the kernel, an
+/// authentication header (RFC 4302) is one of them: what it vouches for can be read.
 fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
+    let known = |next| matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION | proto::AH);
     let mut at = V6_HEADER;
     let mut kind = Fragment::Whole;
     for _ in 0..=EXTENSIONS_MAX {
-        if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) || kind == Fragment::Later
-        {
+        if !known(next) || kind == Fragment::Later {
             let transport = u16::try_from(at).map_err(|_| DropReason::ExtensionHeaders)?;
             return Ok(Chain { proto: next, transport, fragment: kind });
         }
@@ -228,6 +229,8 @@ fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
             let offset = u16::from_be_bytes([header[2], header[3]]);
             kind = fragment(offset & !7 != 0, offset & 1 != 0);
             8
+        } else if next == proto::AH {
+            8 + usize::from(header[1]) * 4
         } else {
             8 + usize::from(header[1]) * 8
         };
