@@ -47,16 +47,16 @@ def without_choice(frame, kernel, sent):
             notes.append('wrong IP checksum')
         if origin[:1] == b'' or origin[0] >> 4 != 4 or word(model, 4) != word(origin, 4):
             packet[4:6] = packet[10:12] = b'\0\0'
-        protocol, whole = packet[9], not word(packet, 6) & 0x3fff
+        protocol, whole, first = packet[9], not word(packet, 6) & 0x3fff, not word(packet, 6) & 0x1fff
     else:
-        header, protocol, whole = 40, packet[6], True
+        header, protocol, whole, first = 40, packet[6], True, True
         if origin[:1] == b'' or origin[0] >> 4 != 6 or model[1:4] != origin[1:4]:
             packet[1:4] = bytes([packet[1] & 0xf0, 0, 0])
         if protocol == 44 and len(packet) >= 48:
-            packet[44:48], whole = bytes(4), False
-    if whole and protocol == 17 and len(packet) >= header + 8 and word(packet, header + 2) == GUE_PORT:
+            packet[44:48], first = bytes(4), False
+    if first and protocol == 17 and len(packet) >= header + 8 and word(packet, header + 2) == GUE_PORT:
         datagram = packet[header:]
-        if word(datagram, 6) and checksum(pseudo(packet, 17, len(datagram)) + bytes(datagram)):
+        if whole and word(datagram, 6) and checksum(pseudo(packet, 17, len(datagram)) + bytes(datagram)):
             notes.append('wrong UDP checksum')
         datagram[0:2] = b'\0\0'
         if word(datagram, 6):

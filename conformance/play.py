@@ -35,7 +35,7 @@ PAUSE_MS = 400
 SUMMED_S = 2.3
 # How long an answer may take, and how long more frames are waited for where all or none have come.
 ANSWER_S, TAIL_S, SILENCE_S = 3, 0.03, 0.15
-PORTION = 100
+PORTION = 32
 LONG_MS = 60_000
 READY_S = 10
 
