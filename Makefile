@@ -16,13 +16,25 @@ export TAPVS
 # tool=package: what the build and the tests need beyond Rust.
 TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
 	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk
+	timeout=coreutils awk=mawk unshare=util-linux watch=procps openssl=openssl vsftpd=vsftpd lftp=lftp \
+	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
+
+# Where `make install` puts what `make build` has built.
+DESTDIR ?=
+PREFIX ?= /usr/local
+PROGRAM ?= target/release/tapvs
+SBIN = $(DESTDIR)$(PREFIX)/sbin
+SHARE = $(DESTDIR)$(PREFIX)/share
+BASH_DIR = $(SHARE)/bash-completion/completions
+FISH_DIR = $(SHARE)/fish/vendor_completions.d
+ZSH_DIR = $(SHARE)/zsh/site-functions
+IPVSADM := ipvsadm ipvsadm-save ipvsadm-restore
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build static demo test netns conformance lint ci clean
+.PHONY: help deps build static install install-ipvsadm uninstall docs demo scale test netns conformance cross lint ci clean
 
 help: ## list these targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 deps: ## install what is missing beyond Rust (Debian packages); nothing missing, nothing done
 	@missing=
@@ -35,10 +47,18 @@ deps: ## install what is missing beyond Rust (Debian packages); nothing missing,
 	command -v apt-get >/dev/null || { echo "deps: install these by your own package manager:$$missing"; exit 1; }
 	[ "$$(id -u)" = 0 ] || { echo "deps: as root, run: apt-get install$$missing"; exit 1; }
 	echo "deps: installing$$missing"
+	# Some of them are daemons on a real host; the tests start what they need by themselves.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $$policy ]; then
+	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+	    printf '#!/bin/sh\nexit 101\n' >$$policy
+	    chmod 755 $$policy
+	fi
 	export DEBIAN_FRONTEND=noninteractive
-	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 && exit 0
-	apt-get update >/dev/null
-	apt-get install -y --no-install-recommends $$missing
+	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 || {
+	    apt-get update >/dev/null
+	    apt-get install -y --no-install-recommends $$missing
+	}
 
 build: ## build target/release/tapvs
 	$(CARGO) build --locked --release
@@ -57,8 +77,42 @@ static: ## build the static executable, stripped, and print its size (2 MiB at m
 	echo "$$file: $$size bytes"
 	[ "$$size" -le $(STATIC_MAX) ] || { echo "more than $(STATIC_MAX) bytes"; exit 1; }
 
+install: ## install the program, manual pages and completions (PREFIX=/usr/local, DESTDIR=, PROGRAM=)
+	@[ -x "$(PROGRAM)" ] || $(MAKE) build
+	install -D -m 755 "$(PROGRAM)" "$(SBIN)/tapvs"
+	for page in man/*.[58]; do
+	    install -D -m 644 "$$page" "$(SHARE)/man/man$${page##*.}/$${page##*/}"
+	done
+	install -D -m 644 completions/tapvs.bash "$(BASH_DIR)/tapvs"
+	install -D -m 644 completions/tapvs.fish "$(FISH_DIR)/tapvs.fish"
+	install -D -m 644 completions/_tapvs "$(ZSH_DIR)/_tapvs"
+
+install-ipvsadm: install ## and make it the host's ipvsadm, by links of that name and its scripts'
+	@for name in $(IPVSADM); do
+	    link=$(SBIN)/$$name
+	    [ "$$(readlink "$$link")" = tapvs ] || ln -s tapvs "$$link"
+	    ln -sf tapvs "$(BASH_DIR)/$$name"
+	    ln -sf tapvs.fish "$(FISH_DIR)/$$name.fish"
+	done
+
+uninstall: ## take away what they have put there
+	@for name in $(IPVSADM); do
+	    [ "$$(readlink "$(SBIN)/$$name")" = tapvs ] || continue
+	    rm -f "$(SBIN)/$$name" "$(BASH_DIR)/$$name" "$(FISH_DIR)/$$name.fish"
+	done
+	for page in man/*.[58]; do
+	    rm -f "$(SHARE)/man/man$${page##*.}/$${page##*/}"
+	done
+	rm -f "$(SBIN)/tapvs" "$(BASH_DIR)/tapvs" "$(FISH_DIR)/tapvs.fish" "$(ZSH_DIR)/_tapvs"
+
+docs: ## write manual pages and completions anew; a test tells when they are stale
+	UPDATE=1 $(CARGO) test --locked --test docs
+
 demo: deps build ## watch three servers share the requests of a client, by NAT, direct routing and tunnel
 	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/demo.sh
+
+scale: deps build ## what 10,000 services cost (as root)
+	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/scale.sh
 
 test: deps ## run every test: unit, scenario and (as root) namespace tests
 	@netns-tests/all
@@ -67,9 +121,24 @@ netns: deps ## run the namespace tests alone; `make netns T=02-dr` runs one
 	@$(CARGO) build --locked
 	netns-tests/run $(T)
 
-conformance: deps ## play every story at the kernel's IPVS and at tapvs, and compare; `C=name` plays some
+conformance: ## play every story at the kernel's IPVS and at tapvs, and compare; `C=name` plays some
 	@$(CARGO) build --locked --bin tapvs --example story
 	python3 conformance/play.py $(C)
+
+# A 32-bit target with the other byte order: whatever leans on either shows there.
+CROSS := powerpc-unknown-linux-gnu
+cross: ## run the core's tests on an emulated 32-bit big-endian machine
+	@missing=
+	for pair in powerpc-linux-gnu-gcc=gcc-powerpc-linux-gnu qemu-ppc=qemu-user; do
+	    command -v "$${pair%%=*}" >/dev/null || missing="$$missing $${pair#*=}"
+	done
+	[ -e /usr/powerpc-linux-gnu/include/stdio.h ] || missing="$$missing libc6-dev-powerpc-cross"
+	[ -z "$$missing" ] || { echo "cross: installing$$missing"
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing >/dev/null; }
+	[ -e "$$(rustc --print target-libdir --target $(CROSS))" ] || rustup target add $(CROSS)
+	export CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_LINKER=powerpc-linux-gnu-gcc
+	export CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_RUNNER='qemu-ppc -L /usr/powerpc-linux-gnu'
+	$(CARGO) test --locked --target $(CROSS) --lib --test scenarios --test rules --test malformed
 
 lint: ## formatting, clippy and shellcheck, all fatal
 	@echo "cargo fmt --check"
@@ -78,7 +147,8 @@ lint: ## formatting, clippy and shellcheck, all fatal
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
 	echo "shellcheck"
-	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all conformance/init .ci/run
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/as-ipvsadm conformance/init .ci/run dist/tapvs.init completions/tapvs.bash
+	shellcheck -s sh dist/tapvs.openwrt
 
 ci: deps lint test ## what a change must pass
 

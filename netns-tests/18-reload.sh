@@ -60,6 +60,7 @@ use() {
 }
 
 cp "$WORK/one" "$WORK/rules"
+export TAPVS_SOCKET="$WORK/tapvs.sock"
 balance "$WORK/rules"
 
 # An established connection, held open through everything.
@@ -111,6 +112,15 @@ use "$WORK/more"
 expect "a new port is opened" on lb ip link show tap-new
 use "$WORK/one"
 refuse "and closed again" on lb ip link show tap-new
+
+# By the control socket, with an answer; and what runs, saved, loads to what runs.
+cp "$WORK/more" "$WORK/rules"
+"$TAPVS" reload >"$WORK/told"
+holds "a reload by the socket tells what comes" '^\+ ip tuntap add dev tap-new mode tap$' "$WORK/told"
+expect "and the port is there" on lb ip link show tap-new
+expect "the state is saved in the rules' place" "$TAPVS" save -o "$WORK/rules"
+holds "with what was filled in" '^ip link set dev tap-new mtu 1500$' "$WORK/rules"
+same "and is what runs" unchanged "$("$TAPVS" reload)"
 same "the service still answers" web "$(get cl 1 http://10.77.1.100/ | tr -d '0-9\n')"
 DROPS="neighbour-failed"
 finish

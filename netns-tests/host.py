@@ -3,10 +3,12 @@
 
   host.py http NAME ADDRESS PORT        answers every GET with NAME; GET /file sends $BULK,
                                         PUT answers with the SHA-256 of what came
+  host.py https NAME ADDRESS PORT       the same over TLS, with the certificate and key of the file $CERT
   host.py udp  NAME ADDRESS PORT        echo: sends back NAME and what came
   host.py tcp  NAME ADDRESS PORT        echo: sends each line back after NAME, until the peer is done
   host.py talk ADDRESS PORT             one connection: sends each line of standard input, prints the answer
   host.py dns  NAME ADDRESS PORT        answers every question with a TXT record that says NAME
+  host.py deaf SOCKET COUNT             so many clients of a tapvs that ask for everything and never read
   host.py noise BYTES SEED              seeded bytes on standard output
   host.py probe TTL ADDRESS PORT [SIZE] sends a UDP datagram, prints what came back: `reply TEXT`, or
                                         `error TYPE CODE from ADDRESS about ADDRESS:PORT [mtu N]`, or `silence` ($WAIT seconds long)
@@ -17,6 +19,7 @@ import random
 import select
 import socket
 import socketserver
+import ssl
 import struct
 import sys
 import time
@@ -79,9 +82,23 @@ def http(name, address, port):
     serve_streams(Http, name, address, port)
 
 
-def serve_streams(handler, name, address, port):
+class TlsServer(Server):
+    """Shakes hands in the thread of the connection, so that a slow client holds nobody up."""
+
+    def get_request(self):
+        stream, client = super().get_request()
+        return self.tls.wrap_socket(stream, server_side=True, do_handshake_on_connect=False), client
+
+
+def https(name, address, port):
+    TlsServer.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    TlsServer.tls.load_cert_chain(os.environ['CERT'])
+    serve_streams(Http, name, address, port, TlsServer)
+
+
+def serve_streams(handler, name, address, port, kind=Server):
     Server.address_family = family_of(address)
-    with Server((address, int(port)), handler) as server:
+    with kind((address, int(port)), handler) as server:
         server.name = name
         print('listening', flush=True)
         server.serve_forever()
@@ -141,6 +158,24 @@ def dns(name, address, port):
         record = b'\xc0\x0c' + struct.pack('>HHIH', 16, 1, 0, len(text)) + text
         return query[:2] + struct.pack('>HHHHH', 0x8580, 1, 1, 0, 0) + question + record
     datagrams(address, port, answer)
+
+
+def deaf(path, count):
+    """Each asks for the services until no more of its questions are taken."""
+    question = b'1 services'
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(int(count))]
+    for client in clients:
+        client.connect(path)
+        client.setblocking(False)
+    print('listening', flush=True)
+    while True:
+        for client in clients:
+            try:
+                while client.send(struct.pack('>I', len(question)) + question):
+                    pass
+            except OSError:
+                pass  # its room is full, or it has been shown the door
+        time.sleep(0.05)
 
 
 def noise(size, seed):

@@ -1,4 +1,4 @@
-//! What is asked of us: `run`, `check`, `realserver`, and help.
+//! What is asked of us: `run`, `check`, `realserver`, `reload`, `save`, `proc`, and help.
 //!
 //! Arguments become one of a few typed wishes; the wish is done; its outcome becomes words and an
 //! exit code ([`exit`]). What was asked for goes to standard output, everything else to standard
@@ -7,25 +7,24 @@
 //! Kept from the kernel's tools: nothing is changed by asking for help, a version or a check. Left
 //! out on purpose: a configuration outside the rules file.
 
+mod ask;
 mod check;
 mod client;
 mod ipvsadm;
 mod lint;
 mod names;
+mod procfs;
 mod realserver;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 
-use argh::{EarlyExit, FromArgs};
+use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs};
 use ipvsadm::Role;
 use log::{warn, LevelFilter};
 
-use crate::config::tool::What;
 use crate::config::{complaint, rules, Config};
-use crate::control::wire::Request;
-use crate::control::{json, proc};
 use crate::engine::Engine;
 use crate::io::socket::Wanted;
 use crate::io::tap::Wish as Engines;
@@ -46,14 +45,17 @@ pub mod exit {
 }
 
 /// Linux IPVS in userspace: balances what comes in by TAP and TUN devices over real servers.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     help_triggers("-h", "--help", "help"),
     note = "RUST_LOG, where it is set, decides what is logged instead of -v and -q.",
     error_code(0, "everything was done"),
-    error_code(1, "something failed while running: a device, a socket"),
+    error_code(
+        1,
+        "something failed while running: a device, a socket, a file; or no tapvs answers"
+    ),
     error_code(2, "the command line was not understood"),
-    error_code(3, "the rules cannot be read or are not right; nothing was created"),
+    error_code(3, "the rules cannot be read or are not right; nothing was created or changed"),
     error_code(4, "check --lint: the rules can be run, and something in them will not work")
 )]
 struct Args {
@@ -70,12 +72,14 @@ struct Args {
     wish: Option<Wish>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Wish {
     Run(Run),
     Check(Check),
     Realserver(Realserver),
+    Reload(Reload),
+    Save(Save),
     Ipvsadm(Ipvsadm),
     Proc(Proc),
 }
@@ -84,7 +88,7 @@ enum Wish {
 /// open and its addresses are announced. SIGTERM and SIGINT end it and undo what it did to devices;
 /// SIGUSR1 logs the table as `ipvsadm -Ln` prints it; SIGHUP reads the rules again: what stays keeps
 /// its connections, and rules with a mistake change nothing.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "run",
@@ -107,7 +111,7 @@ struct Run {
     #[argh(option, arg_name = "path")]
     socket: Option<String>,
     /// how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)
-    #[argh(option, arg_name = "how", default = "Engines::Best", from_str_fn(engine_named))]
+    #[argh(option, arg_name = "auto|drain", default = "Engines::Best", from_str_fn(engine_named))]
     engine: Engines,
     /// make chance repeatable: the same seed, the same choices
     #[argh(option, arg_name = "n")]
@@ -129,7 +133,7 @@ fn engine_named(name: &str) -> Result<Engines, String> {
 }
 
 /// Read a rules file and explain in plain words what it says; change nothing.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "check",
@@ -161,7 +165,7 @@ struct Check {
 
 /// The real servers' side. With -r: print a shell script that sets real servers up. With --decap:
 /// take tunnels (IP in IP, GRE, GUE) off on this host, whose kernel need not know how.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "realserver",
@@ -198,9 +202,49 @@ struct Realserver {
     quiet: bool,
 }
 
+/// Have a running tapvs read its rules file again. Prints the lines that go (-), come (+) or have
+/// another place (~), or "unchanged". What stays keeps its connections; a file with a mistake changes
+/// nothing.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "reload",
+    help_triggers("-h", "--help", "help"),
+    error_code(0, "the rules of the file run"),
+    error_code(1, "no tapvs answers, or it ended in the middle of its answer"),
+    error_code(2, "the command line was not understood"),
+    error_code(3, "the rules cannot be read, are not right or cannot be run; nothing was changed")
+)]
+struct Reload {
+    /// the control socket of the tapvs to ask
+    #[argh(option, arg_name = "path")]
+    socket: Option<String>,
+}
+
+/// Print what a running tapvs runs as a rules file that makes the same state: the rules it has
+/// read, and what ipvsadm changed since. Comments are not kept.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "save",
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} -o /etc/tapvs.rules",
+    error_code(0, "printed, or the file replaced"),
+    error_code(1, "no tapvs answers, it ended in the middle, or the file cannot be written"),
+    error_code(2, "the command line was not understood")
+)]
+struct Save {
+    /// replace this file, whole or not at all; - prints
+    #[argh(option, short = 'o', arg_name = "file")]
+    output: Option<String>,
+    /// the control socket of the tapvs to ask
+    #[argh(option, arg_name = "path")]
+    socket: Option<String>,
+}
+
 /// Be ipvsadm: `tapvs ipvsadm -Ln` is `ipvsadm -Ln`, asked of a running tapvs. A link of that name
 /// to this program does the same, and so do links named ipvsadm-save and ipvsadm-restore.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "ipvsadm", help_triggers())]
 struct Ipvsadm {
     /// the arguments of ipvsadm
@@ -209,27 +253,36 @@ struct Ipvsadm {
 }
 
 /// Print what the kernel's /proc/net/NAME would say of a running tapvs: ip_vs, ip_vs_conn,
-/// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app.
-#[derive(FromArgs)]
+/// ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app. With --into: keep these files in
+/// a directory for programs that read such (prometheus-node-exporter --path.procfs), each replaced
+/// in one step; without names, those without connections. While no tapvs answers they are gone.
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "proc",
     help_triggers("-h", "--help", "help"),
     example = "{command_name} ip_vs",
-    error_code(0, "printed"),
-    error_code(1, "no tapvs answers"),
+    example = "{command_name} --into /run/tapvs-proc",
+    error_code(0, "printed, or ended by a signal"),
+    error_code(1, "no tapvs answers, or the directory cannot be written to"),
     error_code(2, "the command line was not understood, or there is no such file")
 )]
 struct Proc {
-    /// the name of the file
+    /// the names of the files
     #[argh(positional)]
-    name: String,
+    names: Vec<String>,
     /// as JSON: ip_vs, ip_vs_conn and ip_vs_stats
     #[argh(switch)]
     json: bool,
     /// the control socket of the tapvs to ask
     #[argh(option, arg_name = "path")]
     socket: Option<String>,
+    /// keep them under net in this directory, in the foreground; prints "ready" when they are there
+    #[argh(option, arg_name = "dir")]
+    into: Option<String>,
+    /// how many seconds pass until they are written anew (2)
+    #[argh(option, arg_name = "s")]
+    every: Option<u32>,
 }
 
 /// Why a wish was not done.
@@ -239,10 +292,26 @@ enum Failure {
     Fault(Fault),
 }
 
+impl Failure {
+    /// In words.
+    fn text(self) -> String {
+        match self {
+            Self::Usage(text) => text,
+            Self::Rules(complaints) => complaints.join("\n"),
+            Self::Fault(fault) => fault.to_string(),
+        }
+    }
+}
+
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
+}
+
+/// Every word and option of the program with its sentences, for manuals and completions.
+pub fn definition() -> CommandInfoWithArgs {
+    Args::get_args_info()
 }
 
 /// Runs what `args` (the program's name first) ask for and returns the exit code.
@@ -328,7 +397,8 @@ fn obey(args: Args) -> Result<u8, Failure> {
     let (verbose, quiet) = (args.verbose, args.quiet);
     match args.wish {
         None => Err(Failure::Usage(
-            "tapvs: run, check, realserver, ipvsadm or proc? `tapvs --help` tells.".to_owned(),
+            "tapvs: run, check, realserver, reload, save, ipvsadm or proc? `tapvs --help` tells."
+                .to_owned(),
         )),
         Some(Wish::Run(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
@@ -347,7 +417,12 @@ fn obey(args: Args) -> Result<u8, Failure> {
             let words = wish.args.join(" ");
             Err(Failure::Usage(format!("tapvs: `tapvs ipvsadm {words}` takes no option in front")))
         }
-        Some(Wish::Proc(wish)) => print_proc(&wish).map(|()| exit::FINE),
+        Some(Wish::Reload(wish)) => ask::reload(wish.socket.as_deref()).map(|()| exit::FINE),
+        Some(Wish::Save(wish)) => ask::save(&wish).map(|()| exit::FINE),
+        Some(Wish::Proc(wish)) => {
+            log_to_stderr(verbose, quiet);
+            procfs::run(&wish).map(|()| exit::FINE)
+        }
     }
 }
 
@@ -393,11 +468,7 @@ impl system::reactor::Rules for RulesFile<'_> {
         if self.0.rules == "-" {
             return Err("the rules came from standard input and cannot be read again".to_owned());
         }
-        load(&self.0.rules).map_err(|failure| match failure {
-            Failure::Usage(text) => text,
-            Failure::Rules(complaints) => complaints.join("\n"),
-            Failure::Fault(fault) => fault.to_string(),
-        })
+        load(&self.0.rules).map_err(Failure::text)
     }
 
     fn stamp(&self) -> Option<u64> {
@@ -411,37 +482,6 @@ impl system::reactor::Rules for RulesFile<'_> {
         }
         Some(hasher.finish())
     }
-}
-
-fn print_proc(wish: &Proc) -> Result<(), Failure> {
-    use proc::File;
-    let names: Vec<_> = File::ALL.iter().map(|file| file.name()).collect();
-    let usage = |why: &str| Failure::Usage(format!("tapvs proc: {why}"));
-    let file = File::named(&wish.name)
-        .ok_or_else(|| usage(&format!("no file `{}`; there are {}", wish.name, names.join(" "))))?;
-    let request = match file {
-        File::Services => Request::Services(None),
-        File::Connections | File::Origins => Request::Connections,
-        File::Stats | File::Percpu => Request::Total,
-        File::Apps => Request::Settings,
-    };
-    let path = Wanted::new(wish.socket.as_deref()).path;
-    let asked = client::Link::open(&path).and_then(|mut link| link.picture(&request));
-    let failed = |why: String| Failure::Fault(Fault::new("tapvs proc", io::Error::other(why)));
-    let picture = asked.map_err(|trouble| failed(trouble.to_string()))?.map_err(failed)?;
-    let text = match (wish.json, file) {
-        (false, _) => file.text(&picture),
-        (true, File::Services) => json::listing(&picture, What::All),
-        (true, File::Connections) => json::listing(&picture, What::Connections { engine: false }),
-        (true, File::Stats) => json::total(&picture.total),
-        (true, File::Origins | File::Percpu | File::Apps) => {
-            return Err(usage(&format!("`{}` has no form in JSON", wish.name)));
-        }
-    };
-    let mut out = io::stdout().lock();
-    // A reader that has seen enough is no failure of ours.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    Ok(())
 }
 
 fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {

@@ -7,9 +7,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::config::{
-    Command, Config, PortConfig, PortKind, Prefix, Refusal, RouteTarget, ServiceKey,
-};
+use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
 use crate::director::mark::Marks;
 use crate::director::Director;
@@ -129,6 +127,10 @@ impl Engine {
                 director.set_timeouts(*tcp_s, *tcp_fin_s, *udp_s);
                 Ok(())
             }
+            Command::SetFtpPorts(ports) => {
+                director.set_ftp_ports(ports);
+                Ok(())
+            }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
                 let knobs = &self.config.knobs;
@@ -210,7 +212,7 @@ impl Engine {
     fn links_of(&self, new: &Config) -> Vec<Option<Link>> {
         let mut links: Vec<Option<Link>> = Vec::new();
         let kept = |port: &PortConfig| {
-            let tap = port.kind == PortKind::Tap;
+            let tap = port.kind.has_ethernet();
             let known = self.link_named(&port.name)?;
             self.fast.router.link(known).is_some_and(|link| link.tap == tap).then_some(known)
         };
@@ -441,7 +443,7 @@ fn wire(
 fn link(port: &PortConfig) -> Link {
     Link {
         name: port.name.clone(),
-        tap: port.kind == PortKind::Tap,
+        tap: port.kind.has_ethernet(),
         mac: port.settings.mac.unwrap_or_default(),
         mtu: port.settings.mtu.unwrap_or(MTU_DEFAULT),
         addresses: port.addresses.iter().map(|own| (own.addr, own.len)).collect(),

@@ -127,6 +127,7 @@ impl Fast {
             return Err(Verdict::Drop(DropReason::LoopbackServer));
         }
         if self.router.is_local(server) {
+            self.help(now, packet, &headers, binding)?;
             forward::deliver(packet, &headers, binding).map_err(Verdict::Drop)?;
             return Err(Verdict::Punt(Why::Local));
         }
@@ -139,6 +140,7 @@ impl Fast {
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
         self.check_fit(&headers, vnet::longest_piece(packet), binding, hop, largest)?;
+        self.help(now, packet, &headers, binding)?;
         let flow_hash = match binding.tunnel {
             Kind::Gue { .. } => self.flow_hash(&headers, packet.bytes()),
             Kind::Ipip | Kind::Gre { .. } => 0,
@@ -146,6 +148,18 @@ impl Fast {
         let outer = || self.outer(&hop, binding, flow_hash);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
         Ok(self.leave(now, packet, hop, largest))
+    }
+
+    /// Lets the connection's helper look at a request, where it has one.
+    fn help(
+        &mut self,
+        now: Instant,
+        packet: &mut Packet,
+        headers: &Headers,
+        binding: &Binding,
+    ) -> Result<(), Verdict> {
+        let Some(id) = binding.helped else { return Ok(()) };
+        self.director.help_request(now, id, packet, headers).map_err(Verdict::Drop)
     }
 
     /// Whether a request fits into what its path carries, or may be cut.

@@ -1,8 +1,13 @@
 //! The built binary: usage, exit codes, and where its words go. Nothing here needs rights.
 
-use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tapvs::config::rules;
 
 const GOOD: &str = "\
 ip tuntap add dev tapvs-t0 mode tap
@@ -40,7 +45,15 @@ fn outcome(args: &[&str], input: &str) -> (i32, String, String) {
 
 #[test]
 fn help_and_version_go_to_standard_output() {
-    for args in [&["--help"][..], &["-h"], &["help"], &["run", "--help"], &["realserver", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["help"],
+        &["run", "--help"],
+        &["realserver", "-h"],
+        &["reload", "-h"],
+        &["save", "--help"],
+    ] {
         let (code, out, err) = outcome(args, "");
         assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
         assert!(out.starts_with("Usage: tapvs"), "{args:?}: {out}");
@@ -67,6 +80,10 @@ fn bad_usage_is_2_and_goes_to_standard_error() {
         &["realserver", "-r", "-", "--tun", "t"],
         &["realserver", "--decap", "--server", "10.0.0.1"],
         &["realserver", "-r", "-", "--server", "web1"],
+        &["reload", "now"],
+        &["save", "file"],
+        &["save", "-o"],
+        &["reload", "--socket"],
         &["--nonsense"],
     ] {
         let (code, out, err) = outcome(args, GOOD);
@@ -189,6 +206,246 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// A `tapvs run` without a port, which ends with the test.
+struct Running {
+    child: Child,
+    socket: PathBuf,
+    rules: PathBuf,
+}
+
+impl Running {
+    fn start(name: &str, rules: &str) -> Self {
+        let (socket, file) = (short(&format!("{name}.sock")), short(&format!("{name}.rules")));
+        std::fs::write(&file, rules).expect("a scratch file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))
+            .args(["run", "-q", "-r"])
+            .arg(&file)
+            .arg("--socket")
+            .arg(&socket)
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary is there");
+        let mut ready = String::new();
+        let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
+        out.read_line(&mut ready).expect("it speaks");
+        assert_eq!(ready, "ready\n");
+        Self { child, socket, rules: file }
+    }
+
+    /// Exit code, standard output, standard error of a word said to it.
+    fn says(&self, args: &[&str]) -> (i32, String, String) {
+        asked(&self.socket, args)
+    }
+
+    fn ipvsadm(&self, args: &str) {
+        let mut words = vec!["ipvsadm"];
+        words.extend(args.split(' '));
+        assert_eq!(self.says(&words), fine(""), "{args}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.socket);
+        let _ = std::fs::remove_file(&self.rules);
+    }
+}
+
+fn fine(out: &str) -> (i32, String, String) {
+    (0, out.to_owned(), String::new())
+}
+
+/// The outcome of a call that finds its socket by the environment.
+fn asked(socket: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tapvs"))
+        .args(args)
+        .env("TAPVS_SOCKET", socket)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary is there");
+    let text = |bytes| String::from_utf8(bytes).expect("we write UTF-8");
+    (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
+}
+
+const WEB: &str = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.9.0.1:80 -m -w 1\n";
+
+#[test]
+fn a_reload_tells_what_differs_and_that_nothing_does() {
+    let tapvs = Running::start("reload", WEB);
+    assert_eq!(tapvs.says(&["reload"]), fine("unchanged\n"));
+    let more = WEB.replace("-w 1", "-w 5").replace("-s rr", "-s wlc");
+    std::fs::write(&tapvs.rules, more).expect("a scratch file");
+    let told = "- -A -t 10.0.0.1:80 -s rr\n- -a -t 10.0.0.1:80 -r 10.9.0.1:80 -m -w 1\n\
+        + -A -t 10.0.0.1:80 -s wlc\n+ -a -t 10.0.0.1:80 -r 10.9.0.1:80 -m -w 5\n";
+    assert_eq!(tapvs.says(&["reload"]), fine(told));
+    // What ipvsadm changed is put back to what the file says.
+    tapvs.ipvsadm("-A -u 10.0.0.1:53 -s rr");
+    let socket = tapvs.socket.to_str().expect("a plain path");
+    let told = asked(Path::new("/nonexistent"), &["reload", "--socket", socket]);
+    assert_eq!(told, fine("- -A -u 10.0.0.1:53 -s rr\n"));
+    assert_eq!(tapvs.says(&["reload"]), fine("unchanged\n"));
+}
+
+#[test]
+fn a_reload_of_a_file_with_mistakes_tells_them_all_and_changes_nothing() {
+    let tapvs = Running::start("mistakes", WEB);
+    let bad = format!("{WEB}-A -u 10.0.0.1:53 -s wlcc\nhello\n-A -f 0\n");
+    std::fs::write(&tapvs.rules, bad).expect("a scratch file");
+    let (code, out, err) = tapvs.says(&["reload"]);
+    assert_eq!((code, out.as_str()), (3, ""), "{err}");
+    for place in [":3:22: unknown scheduler `wlcc`", ":4:1: ", ":5:7: illegal firewall mark"] {
+        assert!(err.contains(&format!("{}{place}", tapvs.rules.display())), "{place}: {err}");
+    }
+    assert!(err.ends_with("\ntapvs: reload: nothing was changed\n"), "{err}");
+    assert_eq!(tapvs.says(&["save"]), fine(WEB));
+    std::fs::remove_file(&tapvs.rules).expect("it is there");
+    let (code, _, err) = tapvs.says(&["reload"]);
+    assert_eq!(code, 3);
+    assert!(err.starts_with("tapvs: reading ") && err.contains("No such file"), "{err}");
+    assert_eq!(tapvs.says(&["save"]), fine(WEB));
+}
+
+#[test]
+fn what_is_saved_is_what_runs_and_loads_to_the_same() {
+    let rules = "net.ipv4.vs.sloppy_tcp = 1\n--set 100 0 50\n\
+        -A -t 10.0.0.1:80 -s mh -b flag-1 -p 60 -M 255.255.0.0\n\
+        -a -t 10.0.0.1:80 -r 10.9.0.1 -m -x 9 -y 3\n\
+        -a -t 10.0.0.1:80 -r fd00::1 -i --tun-type gue --tun-port 6080\n\
+        iptables -t mangle -A PREROUTING -p tcp --dport 80 -j MARK --set-mark 7\n\
+        -A -f 7 -6 -s none -o\n";
+    let tapvs = Running::start("save", rules);
+    tapvs.ipvsadm("-a -f 7 -6 -r fd00::2 -w 0");
+    tapvs.ipvsadm("-e -t 10.0.0.1:80 -r 10.9.0.1:80 -m -w 7");
+    let (code, saved, err) = tapvs.says(&["save"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let edited =
+        format!("{rules}-a -f 7 -6 -r fd00::2 -w 0\n-e -t 10.0.0.1:80 -r 10.9.0.1 -m -w 7\n");
+    assert_eq!(rules::load("saved", &saved), rules::load("edited", &edited));
+    // In the place of the file that it has read, there is nothing to reload.
+    let file = tapvs.rules.to_str().expect("a plain path");
+    assert_eq!(tapvs.says(&["save", "-o", file]), fine(""));
+    assert_eq!(std::fs::read_to_string(&tapvs.rules).expect("text"), saved);
+    assert_eq!(tapvs.says(&["reload"]), fine("unchanged\n"));
+    assert_eq!(tapvs.says(&["save", "--output", "-"]), fine(&saved));
+}
+
+#[test]
+fn a_saved_file_takes_the_place_of_the_old_one_whole_or_not_at_all() {
+    let tapvs = Running::start("place", WEB);
+    let folder = short("place.d");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).expect("a scratch folder");
+    let (file, link) = (folder.join("rules"), folder.join("link"));
+    let save = |path: &Path| tapvs.says(&["save", "-o", path.to_str().expect("a plain path")]);
+    assert_eq!(save(&file), fine(""));
+    std::fs::write(&file, "old").expect("it is there");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).expect("it is ours");
+    std::os::unix::fs::symlink(&file, &link).expect("a fresh name");
+    let before = std::fs::metadata(&file).expect("it is there").ino();
+    assert_eq!(save(&link), fine(""));
+    let about = std::fs::metadata(&file).expect("it is there");
+    assert_ne!(about.ino(), before, "nobody who had it open sees half of it");
+    assert_eq!(about.permissions().mode() & 0o777, 0o640);
+    assert!(std::fs::symlink_metadata(&link).expect("it is there").is_symlink());
+    assert_eq!(std::fs::read_to_string(&file).expect("text"), WEB);
+    let left: Vec<_> = std::fs::read_dir(&folder).expect("a folder").collect();
+    assert_eq!(left.len(), 2, "nothing else is left there");
+    for path in [&folder, &folder.join("none/rules")] {
+        let (code, out, err) = save(path);
+        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+        assert!(err.starts_with("tapvs: save: writing "), "{err}");
+    }
+    std::fs::remove_dir_all(&folder).expect("it is ours");
+}
+
+#[test]
+fn a_state_that_cannot_be_printed_whole_is_a_failure() {
+    let tapvs = Running::start("full", WEB);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let output = Command::new(env!("CARGO_BIN_EXE_tapvs"))
+        .args(["save", "--socket"])
+        .arg(&tapvs.socket)
+        .stdout(full)
+        .output()
+        .expect("the binary is there");
+    let err = String::from_utf8(output.stderr).expect("text");
+    let wanted = "tapvs: save: printing: No space left on device\n";
+    assert_eq!((output.status.code(), err.as_str()), (Some(1), wanted));
+}
+
+#[test]
+fn where_no_tapvs_can_be_asked_one_line_says_why_and_the_code_is_1() {
+    let nowhere = short("nowhere");
+    for word in ["reload", "save"] {
+        let wanted = format!("tapvs: {word}: no tapvs is running at {}\n", nowhere.display());
+        assert_eq!(asked(&nowhere, &[word]), (1, String::new(), wanted));
+    }
+    for (name, answer, wanted) in [
+        ("mute", &b""[..], "ended in the middle of its answer"),
+        ("half", b"\0\0\0\x20more\n-A -t 10.0.0.1:80", "ended in the middle of its answer"),
+        ("first", b"\0\0\0\x07more\n-C", "ended in the middle of its answer"),
+        ("web", b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no tapvs"),
+        ("newer", b"\0\0\0\x09version\n9", "speaks version 9 of the control language"),
+    ] {
+        for word in ["reload", "save"] {
+            let path = short(name);
+            let listener = UnixListener::bind(&path).expect("a fresh path");
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a client");
+                stream.read_exact(&mut [0; 4]).expect("a request");
+                // The client may have had enough before it has got all of it.
+                let _ = stream.write_all(answer);
+            });
+            let (code, out, err) = asked(&path, &[word]);
+            assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{name}: {err}");
+            assert!(err.starts_with(&format!("tapvs: {word}: ")), "{err}");
+            assert!(err.contains(wanted), "{name}: {err}");
+            server.join().expect("it ends");
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+#[test]
+fn a_socket_of_somebody_else_is_refused_in_one_line() {
+    let tapvs = Running::start("others", WEB);
+    let is_root = std::fs::metadata(&tapvs.socket).expect("it is there").uid() == 0;
+    let (mut program, copy) = (PathBuf::from(env!("CARGO_BIN_EXE_tapvs")), short("others.bin"));
+    if is_root {
+        // Whoever is not root may not reach where it was built. Were it copied by ourselves, a
+        // process that another test starts meanwhile would hold it open for writing.
+        let copied = Command::new("cp").arg(&program).arg(&copy).status();
+        assert!(copied.expect("every system has cp").success());
+        program = copy.clone();
+    }
+    let mut command = Command::new(program);
+    command.args(["reload", "--socket"]).arg(&tapvs.socket).current_dir("/");
+    match is_root {
+        true => drop(command.uid(65534).gid(65534)),
+        false => std::fs::set_permissions(&tapvs.socket, PermissionsExt::from_mode(0o000))
+            .expect("it is ours"),
+    }
+    let output = command.output().expect("the binary is there");
+    let _ = std::fs::remove_file(&copy);
+    let err = String::from_utf8(output.stderr).expect("text");
+    let wanted = format!(
+        "tapvs: reload: {}: permission denied; only who runs tapvs may ask it\n",
+        tapvs.socket.display()
+    );
+    assert_eq!((output.status.code(), err), (Some(1), wanted));
+}
+
+/// A fresh path that is short enough for a socket.
+fn short(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("tapvs-cli-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
 }
 
 fn scratch(name: &str) -> PathBuf {

@@ -326,6 +326,20 @@ fn the_proc_files_and_json_are_there() {
     assert!(json.out.starts_with("{\"schema\":1,\"total\":{\"live\":{"), "{json:?}");
     assert_eq!(proc(&["ip_vs_nosuch"]).code, 2);
     assert_eq!(proc(&["ip_vs_app", "--json"]).code, 2);
+    let both = proc(&["ip_vs", "ip_vs_app"]).out;
+    assert_eq!(both, proc(&["ip_vs"]).out + &proc(&["ip_vs_app"]).out);
+    for args in [
+        &[][..],
+        &["--every", "3", "ip_vs"],
+        &["--into", "x", "--json"],
+        &["--into", "x", "--every", "0"],
+    ] {
+        let outcome = proc(args);
+        assert_eq!((outcome.code, outcome.err.lines().count()), (2, 1), "{args:?} {outcome:?}");
+    }
+    let outcome = proc(&["--into", "/dev/null/x"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (1, ""));
+    assert!(outcome.err.starts_with("tapvs: keeping files in /dev/null/x/net: "), "{outcome:?}");
     let outcome = tapvs.prints("-Ln -f 7 -6 --json");
     assert!(outcome.contains("\"fwmark\":7,\"family\":\"ipv6\""), "{outcome}");
     assert_eq!(tapvs.prints("-L --daemon --json"), "{\"schema\":1,\"daemons\":[]}\n");
@@ -491,4 +505,72 @@ fn two_clients_at_once_both_get_their_answers() {
         }
     });
     assert_eq!(tapvs.prints("-Sn").lines().count(), 800);
+}
+
+#[test]
+fn of_many_that_make_the_same_service_at_once_one_succeeds() {
+    let tapvs = Tapvs::start("race");
+    let made = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..6)
+            .map(|_| scope.spawn(|| tapvs.ipvsadm(&["-A", "-t", "10.0.0.1:80", "-s", "rr"], "")))
+            .collect();
+        calls.into_iter().map(|call| call.join().expect("it ends")).collect::<Vec<_>>()
+    });
+    let (good, bad): (Vec<_>, Vec<_>) = made.into_iter().partition(|outcome| outcome.code == 0);
+    assert_eq!((good.len(), bad.len()), (1, 5), "{bad:?}");
+    for outcome in bad {
+        assert_eq!((outcome.code, outcome.err.as_str()), (255, "Service already exists\n"));
+    }
+    assert_eq!(tapvs.prints("-Sn"), "-A -t 10.0.0.1:80 -s rr\n");
+}
+
+/// A call of a copy of the binary, which anybody may run, as the user that has no right to anything.
+fn call_as_nobody(copy: &Path, socket: &Path, args: &[&str]) -> std::io::Result<Outcome> {
+    use std::os::unix::process::CommandExt;
+    let mut call = Command::new(copy);
+    call.arg0("ipvsadm").args(args).uid(65534).gid(65534).stdin(Stdio::null());
+    call.env("TAPVS_SOCKET", socket).env_remove("RUST_LOG");
+    Ok(call.output()?.into())
+}
+
+#[test]
+fn a_socket_that_is_not_ours_to_open_is_told_in_the_tools_words() {
+    let tapvs = Tapvs::start_with("closed", TABLE);
+    let before = tapvs.prints("-Sn");
+    let copy = scratch("copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_tapvs"), &copy).expect("room for a copy");
+    for args in [&["-Ln"][..], &["-C"], &["-A", "-t", "10.0.0.9:80"], &["-R"]] {
+        match call_as_nobody(&copy, &tapvs.socket, args) {
+            Ok(outcome) => {
+                assert_eq!(cannot(&outcome), "Permission denied (you must be root)", "{args:?}");
+            }
+            Err(e) => eprintln!("not tested, for only root can become nobody: {e}"),
+        }
+    }
+    let _ = std::fs::remove_file(&copy);
+    assert_eq!(tapvs.prints("-Sn"), before, "and nothing was changed");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the client shall have asked before its tapvs dies")]
+fn a_tapvs_that_dies_while_it_is_asked_is_told_in_one_line() {
+    let tapvs = Tapvs::start_with("dies", TABLE);
+    let signal = |name: &str| {
+        let id = tapvs.child.id().to_string();
+        let status = Command::new("kill").args([name, &id]).status().expect("kill is there");
+        assert!(status.success());
+    };
+    signal("-STOP");
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| tapvs.ipvsadm(&["-Ln"], ""));
+        std::thread::sleep(Duration::from_millis(300));
+        signal("-KILL");
+        let outcome = asks.join().expect("it ends");
+        assert_eq!((outcome.code, outcome.out.as_str()), (2, ""));
+        let wanted = format!(
+            "tapvs: tapvs at {} ended in the middle of its answer\n",
+            tapvs.socket.display()
+        );
+        assert_eq!(outcome.err, wanted);
+    });
 }

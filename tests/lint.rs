@@ -45,6 +45,12 @@ const EXAMPLES: &[(&str, usize, &str, &[&str])] = &[
         "every-port",
         &["two different servers"],
     ),
+    (
+        "-A -t 10.0.0.9:21\n-a -t 10.0.0.9:21 -r 10.1.0.5 -m",
+        8,
+        "ftp-helper",
+        &["NAT", "`modprobe ip_vs_ftp`"],
+    ),
     ("-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.2.0.5", 9, "far-direct", &["10.1.0.254", "`-i`"]),
     ("-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.9.0.5", 9, "far-direct", &["is lost", "dev PORT"]),
     ("-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.9.0.5 -m", 9, "no-route", &["unreachable"]),

@@ -31,6 +31,8 @@ ipvsadm -a -t 10.77.1.100:80 -r 10.77.2.11:8080 -m -w 2
 const EVERYTHING: &str = "\
 ip tuntap add tap0 mode tap
 /sbin/ip tuntap add mode tun dev tun0
+ip link add link eth1 name mvt0 type macvtap mode passthru
+ip link add mvt1 link eth2 type macvtap
 ip l set tap0 up
 ip link set dev 'tap0' mtu 9000 \\
     master \"br#0\" # joined
@@ -287,6 +289,21 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ip tuntap add dev x mode tab", 26, &["unknown mode `tab`", "did you mean `tap`?"]),
     ("ip tuntap add dev x", 11, &["lacks `mode tap`"]),
     ("ip tuntap add dev x mode tap multi_queue", 30, &["`multi_queue` means nothing here"]),
+    ("ip link add link eth1 type macvtap", 9, &["lacks `name NAME`"]),
+    ("ip link add link eth1 name x", 9, &["lacks `type macvtap`"]),
+    ("ip link add name x type macvtap", 9, &["lacks `link DEVICE`"]),
+    ("ip link add link eth1 name x type macvlan", 35, &["not of type `macvlan`", "`macvtap`"]),
+    (
+        "ip link add link eth1 name x type macvtap mode passthrou",
+        48,
+        &["unknown mode", "did you mean `passthru`?"],
+    ),
+    (
+        "ip link add link eth1 name x address 02:00:00:00:00:01 type macvtap",
+        30,
+        &["a line of its own"],
+    ),
+    ("ip link add link tap0 name x type macvtap", 28, &["`x` cannot sit on `tap0`"]),
     ("ip tuntap add dev tap0 mode tap", 19, &["`tap0` exists already"]),
     ("ip tuntap add dev sixteen-letters! mode tap", 19, &["has 16 bytes"]),
     ("ip tuntap add dev a/b mode tap", 19, &["no name for a device"]),

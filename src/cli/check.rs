@@ -55,6 +55,10 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     let moot: Vec<_> = moot_settings(config).collect();
     heading(out, "Settings that change nothing here", moot.is_empty())?;
     moot.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    heading(out, "Looked into", config.ftp_ports.is_empty())?;
+    for port in &config.ftp_ports {
+        writeln!(out, "  FTP on port {port}, for data connections through NAT")?;
+    }
     heading(out, "Services", config.services.is_empty())?;
     for (service, dests) in config.services.values() {
         write_service(out, service, dests)?;
@@ -83,11 +87,15 @@ fn heading(out: &mut String, text: &str, is_empty: bool) -> fmt::Result {
 }
 
 fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
-    let kind = match port.kind {
+    let kind = match &port.kind {
         PortKind::Tap => "TAP",
         PortKind::Tun => "TUN",
+        PortKind::Macvtap { .. } => "macvtap",
     };
     write!(out, "  {}: {kind}", port.name)?;
+    if let PortKind::Macvtap { lower, mode } = &port.kind {
+        write!(out, " on {lower}, mode {}", mode.name())?;
+    }
     if let Some(mac) = port.settings.mac {
         write!(out, ", our MAC {mac}")?;
     }
@@ -159,10 +167,10 @@ pub(super) fn service_name(key: &ServiceKey) -> String {
 fn answers(config: &Config) -> Vec<String> {
     let own = config.ports.iter().flat_map(|port| {
         port.addresses.iter().map(move |prefix| {
-            let how = match (port.kind, Family::of(prefix.addr)) {
-                (PortKind::Tun, _) => "",
-                (PortKind::Tap, Family::V4) => ", by ARP",
-                (PortKind::Tap, Family::V6) => ", by neighbour discovery",
+            let how = match (port.kind.has_ethernet(), Family::of(prefix.addr)) {
+                (false, _) => "",
+                (true, Family::V4) => ", by ARP",
+                (true, Family::V6) => ", by neighbour discovery",
             };
             format!("{} on {}{how}", prefix.addr, port.name)
         })

@@ -13,7 +13,7 @@ use super::client::{Link, Trouble};
 use super::names::Known;
 use crate::config::complaint::{Fault, Mistake};
 use crate::config::grammar::Word;
-use crate::config::options::{Takes, SPELLINGS};
+use crate::config::options::{Takes, SENTENCES, SPELLINGS};
 use crate::config::tool::{wish, Listing, What, Wish};
 use crate::config::Command;
 use crate::control::json;
@@ -351,14 +351,18 @@ fn help(program: &str) -> String {
         write!(out, "{}", USAGE.replace("ipvsadm", program.rsplit('/').next().unwrap_or(program)));
     for (heading, commands) in [("Commands", true), ("Options", false)] {
         let _ = write!(out, "\n{heading}:\n");
-        for spelling in SPELLINGS.iter().filter(|spelling| spelling.command == commands) {
+        for (spelling, (value, sentence)) in SPELLINGS.iter().zip(SENTENCES) {
+            if spelling.command != commands {
+                continue;
+            }
             let short = spelling.short.map_or("  ".to_owned(), |letter| format!("-{letter}"));
             let value = match spelling.takes {
-                Takes::Nothing => "",
-                Takes::Value => " VALUE",
-                Takes::Perhaps => " [VALUE]",
+                Takes::Nothing => String::new(),
+                Takes::Value => format!(" {value}"),
+                Takes::Perhaps => format!(" [{value}]"),
             };
-            let _ = writeln!(out, "  {short}  --{}{value}", spelling.long);
+            let option = format!("{}{value}", spelling.long);
+            let _ = writeln!(out, "  {short}  --{option:<26} {sentence}");
         }
     }
     out

@@ -13,10 +13,10 @@ use super::check::service_name;
 use crate::config::marks::{MarkRule, MarkTarget, Match};
 use crate::config::rules::{Places, Read};
 use crate::config::{
-    Config, DestSpec, Method, PortConfig, PortKind, RouteTarget, ServiceKey, ServiceSpec,
-    TunnelChecksum, TunnelType,
+    Config, DestSpec, Method, PortConfig, RouteTarget, ServiceKey, ServiceSpec, TunnelChecksum,
+    TunnelType,
 };
-use crate::packet::{Endpoint, Family};
+use crate::packet::{proto, Endpoint, Family};
 
 /// One thing that will not work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +115,7 @@ const SERVICE: &[(&str, ServiceLint)] = &[
     ("no-mark", no_mark),
     ("marked-away", marked_away),
     ("every-port", every_port),
+    ("ftp-helper", ftp_helper),
 ];
 
 /// About the file.
@@ -401,7 +402,7 @@ fn no_forwarding(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Opt
 fn lost_virtual(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
     let ServiceKey::Address { virt: Endpoint { addr, .. }, .. } = spec.key else { return None };
     // What the kernel routes to a TUN port needs no neighbour that asks for the address.
-    let asked = view.config.ports.iter().all(|port| port.kind == PortKind::Tap);
+    let asked = view.config.ports.iter().all(|port| port.kind.has_ethernet());
     let known = view.near(addr).is_some() || matches!(view.way(addr), Way::Local);
     (asked && !known && !view.config.ports.is_empty()).then(|| {
         format!(
@@ -489,6 +490,16 @@ fn every_port(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<Str
              two different servers; use one service, or one mark for all the ports",
             virt.port, virt.addr
         )
+    })
+}
+
+fn ftp_helper(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<String> {
+    let ServiceKey::Address { proto: proto::TCP, virt } = spec.key else { return None };
+    let masq = dests.iter().any(|dest| dest.method == Method::Masq);
+    (virt.port == 21 && masq && !view.config.ftp_ports.contains(&21)).then(|| {
+        "FTP's data connections will not pass through NAT: nobody translates the addresses that client \
+         and server tell each other; `modprobe ip_vs_ftp` does"
+            .to_owned()
     })
 }
 

@@ -1,12 +1,15 @@
 //! Names of hosts and ports, for those who do not say `-n`.
 //!
 //! Kept from ipvsadm: a host's name is asked of the system's resolver (IPv4 only), a port's of
-//! `/etc/services`. Left out on purpose: asking the DNS for the name of an address; `/etc/hosts`
-//! alone is asked, so that a listing never waits for a server that may be what is down.
+//! `/etc/services`. The resolver is asked through `getent`, since one that is linked into a static
+//! executable would need the very libraries that it was built against. Left out on purpose: asking
+//! the DNS for the name of an address; `/etc/hosts` alone is asked, so that a listing never waits for
+//! a server that may be what is down.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 
 use crate::config::Names;
 use crate::control::show::Reverse;
@@ -18,6 +21,7 @@ pub(super) struct Known {
     ports: BTreeMap<(String, u8), u16>,
     services: BTreeMap<(u16, u8), String>,
     hosts: BTreeMap<IpAddr, String>,
+    addresses: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Known {
@@ -45,18 +49,25 @@ impl Known {
             let (Some(addr), Some(name)) = (words.next(), words.next()) else { continue };
             let Ok(addr) = addr.parse() else { continue };
             known.hosts.entry(addr).or_insert_with(|| name.to_owned());
+            let IpAddr::V4(addr) = addr else { continue };
+            for name in std::iter::once(name).chain(words) {
+                known.addresses.entry(name.to_owned()).or_insert(addr);
+            }
         }
         known
+    }
+
+    /// What `/etc/hosts` says, for machines that have no `getent`.
+    fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
+        self.addresses.get(name).copied()
     }
 }
 
 impl Names for Known {
     fn host(&self, name: &str) -> Option<Ipv4Addr> {
-        let mut found = (name, 0).to_socket_addrs().ok()?;
-        found.find_map(|at| match at {
-            SocketAddr::V4(at) => Some(*at.ip()),
-            SocketAddr::V6(_) => None,
-        })
+        let asked = Command::new("getent").args(["ahostsv4", "--", name]).output();
+        let told = asked.map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
+        first_address(told.as_deref().unwrap_or_default()).or_else(|| self.address_of(name))
     }
 
     fn port(&self, name: &str, protocol: u8) -> Option<u16> {
@@ -72,6 +83,11 @@ impl Reverse for Known {
     fn port(&self, port: u16, protocol: u8) -> Option<String> {
         self.services.get(&(port, protocol)).cloned()
     }
+}
+
+/// The first address in the answer of `getent`: one a line, each followed by its kind and a name.
+fn first_address(answer: &str) -> Option<Ipv4Addr> {
+    answer.split_whitespace().next()?.parse().ok()
 }
 
 /// The words of each line that is not empty, comments left out.
@@ -107,5 +123,19 @@ mod tests {
         assert_eq!(host("10.0.0.1").as_deref(), Some("web.example.org"));
         assert_eq!(host("fd00::1").as_deref(), Some("six"));
         assert_eq!(host("10.0.0.9"), None);
+        assert_eq!(known.address_of("web"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(known.address_of("six"), None);
+    }
+
+    #[test]
+    fn the_resolver_knows_this_host_and_no_name_is_an_option() {
+        let known = Known::of("", "127.0.0.1 localhost\n");
+        assert_eq!(Names::host(&known, "localhost"), Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(Names::host(&known, "--help"), None);
+        assert_eq!(
+            first_address("10.0.0.7  STREAM web\n10.0.0.8 DGRAM\n"),
+            Some(Ipv4Addr::new(10, 0, 0, 7))
+        );
+        assert_eq!(first_address(""), None);
     }
 }

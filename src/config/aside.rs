@@ -6,6 +6,7 @@
 //! a meaning, or it is a mistake.
 
 use super::grammar::{Invocation, Word};
+use super::modules;
 use super::options::Opt;
 
 /// A line that was passed over.
@@ -105,6 +106,7 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
             Some(Why::NoRule("reads files of the host, whose lines could stand here instead"))
         }
         "sysctl" if has(&["-a", "-A", "--all"]) => Some(Why::NoRule(SHOWS)),
+        "modprobe" if rest.iter().any(modules::is_helper) => None,
         _ if rest.iter().any(|word| word.text.contains("ifcfg-lo")) => Some(Why::RealServer),
         _ => {
             let row = PROGRAMS.iter().find(|(names, _)| names.contains(&program));

@@ -1,7 +1,7 @@
 //! A [`Line`] becomes [`Command`]s: meaning, but not state.
 //!
 //! The languages have a file each: `ipvs` for ipvsadm's, `host` for those of `ip` and `sysctl`,
-//! `nettools` for those of `ifconfig` and `route`, `marks` for those of `iptables`.
+//! `nettools` for those of `ifconfig` and `route`, `marks` for those of `iptables`, `modules` for `modprobe`.
 //! [`NOT_BUILT`] is what exists in the kernel and not yet here.
 
 use std::net::Ipv6Addr;
@@ -10,7 +10,7 @@ use crate::sched::Scheduler;
 
 use super::complaint::{Fault, Mistake, Span};
 use super::grammar::{Given, Invocation, Line};
-use super::{host, ipvs, marks, nettools, Command};
+use super::{host, ipvs, marks, modules, nettools, Command};
 
 /// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
 /// one takes its row away.
@@ -72,6 +72,9 @@ pub fn commands(line: &Line<'_>) -> Result<Vec<Placed>, Fault> {
         }
         Line::Ip(ip) => host::ip(ip).map(|placed| vec![placed]),
         Line::Tables(tables) => marks::tables(tables).map(|placed| vec![placed]),
+        Line::NetTools { program, words } if program.text.ends_with("modprobe") => {
+            modules::modprobe(program, words).map(|placed| vec![placed])
+        }
         Line::NetTools { program, words } => nettools::nettools(program, words),
         Line::Sysctl(pairs) => host::sysctl(pairs),
     }

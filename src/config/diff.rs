@@ -22,6 +22,12 @@ impl Config {
             let Timeouts { tcp, tcp_fin, udp } = new.timeouts_s;
             commands.push(Command::SetTimeouts { tcp_s: tcp, tcp_fin_s: tcp_fin, udp_s: udp });
         }
+        if self.ftp_ports != new.ftp_ports {
+            let unload = (!self.ftp_ports.is_empty()).then(|| Command::SetFtpPorts(Vec::new()));
+            let load =
+                (!new.ftp_ports.is_empty()).then(|| Command::SetFtpPorts(new.ftp_ports.clone()));
+            commands.extend(unload.into_iter().chain(load));
+        }
         let gone = self.services.keys().filter(|key| !new.services.contains_key(key));
         commands.extend(gone.map(|key| Command::DeleteService(*key)));
         for (key, (spec, dests)) in &new.services {
@@ -55,18 +61,48 @@ impl Config {
             == (&other.ports, &other.routes, &other.neighbours, &other.marks)
     }
 
-    /// The difference for people: lines of the rules file that go (`- `) and that come (`+ `).
+    /// The difference for people: lines of the rules file that go (`- `), that come (`+ `), and
+    /// among those about ports and marks, where order has a meaning, that have another place (`~ `).
     pub fn difference(&self, new: &Self) -> Vec<String> {
-        let (old, new) = (self.to_string(), new.to_string());
-        let only = |a: &str, b: &str, sign: &str| -> Vec<String> {
-            let known: BTreeSet<&str> = b.lines().collect();
+        let (old_text, new_text) = (self.to_string(), new.to_string());
+        let (olds, news): (BTreeSet<_>, BTreeSet<_>) =
+            (old_text.lines().collect(), new_text.lines().collect());
+        let only = |a: &str, known: &BTreeSet<&str>, sign: &str| -> Vec<String> {
             let fresh = a.lines().filter(|line| !known.contains(line));
             fresh.map(|line| format!("{sign} {line}")).collect()
         };
-        let mut lines = only(&old, &new, "-");
-        lines.extend(only(&new, &old, "+"));
+        let mut lines = only(&old_text, &news, "-");
+        lines.extend(only(&new_text, &olds, "+"));
+        if self.same_wiring(new) {
+            return lines;
+        }
+        let (old_text, new_text) = (self.wiring(), new.wiring());
+        let stays = |line: &&str| olds.contains(line) && news.contains(line);
+        let old_lines: Vec<_> = old_text.lines().filter(stays).collect();
+        let new_lines: Vec<_> = new_text.lines().filter(stays).collect();
+        lines.extend(moved(&old_lines, &new_lines).iter().map(|line| format!("~ {line}")));
         lines
     }
+
+    /// Ports, addresses, routes, told neighbours and rules that give marks, in their order.
+    fn wiring(&self) -> String {
+        let (ports, routes) = (self.ports.clone(), self.routes.clone());
+        let (neighbours, marks) = (self.neighbours.clone(), self.marks.clone());
+        Self { ports, routes, neighbours, marks, ..Self::default() }.to_string()
+    }
+}
+
+/// What lies between the first and the last difference of two lists of the same lines; a line that
+/// is there once more is among them.
+fn moved<'a>(old: &'a [&'a str], new: &'a [&'a str]) -> &'a [&'a str] {
+    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[head..], &new[head..]);
+    let tail = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+    if old.len() > new.len() {
+        return old;
+    }
+    new
 }
 
 fn dest_commands(
@@ -99,12 +135,14 @@ mod tests {
     }
 
     const OLD: &str = "net.ipv4.vs.expire_nodest_conn = 1\n\
+        modprobe ip_vs_ftp\n\
         -A -t 10.0.0.1:80 -s rr\n\
         -a -t 10.0.0.1:80 -r 10.1.0.1:80 -m\n\
         -a -t 10.0.0.1:80 -r 10.1.0.2:80 -m\n\
         -A -u 10.0.0.1:53\n";
 
     const NEW: &str = "--set 100 0 0\n\
+        modprobe ip_vs_ftp ports=2121\n\
         -A -t 10.0.0.1:80 -s wrr\n\
         -a -t 10.0.0.1:80 -r 10.1.0.2:80 -m -w 5\n\
         -a -t 10.0.0.1:80 -r 10.1.0.3:80 -m\n\
@@ -139,5 +177,22 @@ mod tests {
     fn a_difference_is_told_in_lines_of_the_rules_file() {
         let told = config("-A -t 10.0.0.1:80 -s rr\n").difference(&config("-A -t 10.0.0.1:80\n"));
         assert_eq!(told, ["- -A -t 10.0.0.1:80 -s rr", "+ -A -t 10.0.0.1:80 -s wlc"]);
+    }
+
+    #[test]
+    fn another_order_is_told_where_it_means_something() {
+        let rule = |mark: u32| {
+            format!("iptables -t mangle -A PREROUTING -p tcp -j MARK --set-mark {mark}\n")
+        };
+        let text =
+            |marks: &[u32]| config(&marks.iter().map(|&mark| rule(mark)).collect::<String>());
+        let lines = text(&[1, 2, 3, 4]).difference(&text(&[1, 3, 2, 4]));
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("~ iptables") && lines[0].contains("0x3"), "{lines:?}");
+        assert_eq!(text(&[1, 1]).difference(&text(&[1])).len(), 1);
+        assert_eq!(text(&[1]).difference(&text(&[1, 1])).len(), 1);
+        let lines = text(&[1, 2]).difference(&text(&[2, 3]));
+        let signs: String = lines.iter().map(|line| &line[..1]).collect();
+        assert_eq!(signs, "-+");
     }
 }

@@ -80,7 +80,7 @@ pub enum Line<'a> {
     Ip(IpLine<'a>),
     /// `iptables …`, `ip6tables …`.
     Tables(TablesLine<'a>),
-    /// `ifconfig …`, `route …`; their words are read where they are understood.
+    /// `ifconfig …`, `route …`, `modprobe …`; their words are read where they are understood.
     NetTools {
         /// The program's name as it was written.
         program: Word<'a>,
@@ -186,7 +186,9 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         "ipvsadm" => invocation(first, rest).map(Line::Ipvs),
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
-        "ifconfig" | "route" => Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() }),
+        "ifconfig" | "route" | "modprobe" => {
+            Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() })
+        }
         "echo" => echo(first, rest).map(|pair| Line::Sysctl(vec![pair])),
         "iptables" => Ok(tables(Family::V4, first, rest)),
         "ip6tables" => Ok(tables(Family::V6, first, rest)),
@@ -556,7 +558,7 @@ fn ip_object(word: &str) -> Option<(Object, &'static [&'static str])> {
         _ if short("address") => (Object::Address, &["add", "replace", "delete"]),
         _ if short("route") => (Object::Route, &["add", "replace", "delete"]),
         _ if short("neighbor") || short("neighbour") => (Object::Neighbour, &["add", "replace"]),
-        _ if short("link") => (Object::Link, &["set"]),
+        _ if short("link") => (Object::Link, &["set", "add"]),
         _ => return None,
     })
 }

@@ -29,7 +29,7 @@ impl Config {
     /// Why it cannot be done; the state is then as it was.
     pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::AddPort { name, kind } => self.add_port(name, *kind),
+            Command::AddPort { name, kind } => self.add_port(name, kind),
             Command::SetLink { name, settings } => self.set_link(name, settings),
             Command::AddAddress { prefix, dev, replace } => {
                 self.add_address(*prefix, dev, *replace)
@@ -64,6 +64,7 @@ impl Config {
             Command::AddDest(key, dest) => self.put_dest(key, dest, false),
             Command::EditDest(key, dest) => self.put_dest(key, dest, true),
             Command::DeleteDest(key, dest) => self.delete_dest(key, *dest),
+            Command::SetFtpPorts(ports) => self.set_ftp_ports(ports),
             Command::StartDaemon(daemon) => self.start_daemon(daemon),
             Command::StopDaemon(role) => self.stop_daemon(*role),
             Command::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
@@ -78,6 +79,18 @@ impl Config {
                 Ok(())
             }
         }
+    }
+
+    /// Whoever loads a module that is loaded changes nothing, and would not be told.
+    fn set_ftp_ports(&mut self, ports: &[u16]) -> Result<(), Refusal> {
+        let loads = !self.ftp_ports.is_empty() && !ports.is_empty();
+        if loads && self.ftp_ports != ports {
+            let why =
+                "ip_vs_ftp is loaded already, with other ports; `modprobe -r ip_vs_ftp` first";
+            return Err(Refusal::Host(why.to_owned()));
+        }
+        ports.clone_into(&mut self.ftp_ports);
+        Ok(())
     }
 
     /// Whether a port of that name exists.
@@ -112,7 +125,7 @@ impl Config {
         found.ok_or_else(|| no_port(name))
     }
 
-    fn add_port(&mut self, name: &str, kind: PortKind) -> Result<(), Refusal> {
+    fn add_port(&mut self, name: &str, kind: &PortKind) -> Result<(), Refusal> {
         if let Some(why) = bad_name(name) {
             return Err(Refusal::Host(why));
         }
@@ -126,8 +139,29 @@ impl Config {
         if let Some(port) = self.ports.iter().find(masters) {
             return Err(not_its_bridge(&port.name, name));
         }
+        let sits = |port: &&PortConfig| matches!(&port.kind, PortKind::Macvtap { lower, .. } if lower == name);
+        if let Some(port) = self.ports.iter().find(sits) {
+            let why =
+                format!("`{}` sits on `{name}`, which is therefore no port of ours", port.name);
+            return Err(Refusal::Host(why));
+        }
+        if let PortKind::Macvtap { lower, .. } = kind {
+            self.check_lower(name, lower)?;
+        }
         let (name, settings) = (name.to_owned(), LinkSettings::default());
-        self.ports.push(PortConfig { name, kind, settings, addresses: Vec::new() });
+        self.ports.push(PortConfig { name, kind: kind.clone(), settings, addresses: Vec::new() });
+        Ok(())
+    }
+
+    /// A macvtap port sits on a real port that exists without us.
+    fn check_lower(&self, name: &str, lower: &str) -> Result<(), Refusal> {
+        if let Some(why) = bad_name(lower) {
+            return Err(Refusal::Host(why));
+        }
+        if lower == name || self.has_port(lower) {
+            let why = format!("`{name}` cannot sit on `{lower}`, which is a port of ours");
+            return Err(Refusal::Host(why));
+        }
         Ok(())
     }
 
@@ -136,6 +170,10 @@ impl Config {
         if port.kind == PortKind::Tun && (new.mac.is_some() || new.master.is_some()) {
             let what = if new.mac.is_some() { "has no MAC address" } else { "joins no bridge" };
             return Err(Refusal::Host(format!("`{name}` is a TUN port, which {what}")));
+        }
+        if let (PortKind::Macvtap { lower, .. }, Some(_)) = (&port.kind, &new.master) {
+            let why = format!("`{name}` sits on `{lower}` itself and joins no bridge");
+            return Err(Refusal::Host(why));
         }
         if let Some(why) = new.master.as_deref().and_then(bad_name) {
             return Err(Refusal::Host(why));
@@ -154,6 +192,14 @@ impl Config {
         self.port_mut(dev)?;
         if !is_host(prefix.addr) || is_broadcast_of(prefix, prefix.addr) {
             return Err(Refusal::Host(format!("{} is no address of a host", prefix.addr)));
+        }
+        // In whatever order they are said: the rules as they are printed begin with addresses.
+        let mut servers = self.services.values().flat_map(|(_, dests)| dests);
+        if let Some(server) = servers.find(|server| is_broadcast_of(prefix, server.dest.addr)) {
+            return Err(Refusal::Host(format!(
+                "the server {} has this network's broadcast address",
+                server.dest.addr
+            )));
         }
         let holds = |port: &&PortConfig| port.addresses.iter().any(|p| p.addr == prefix.addr);
         if let Some(holder) = self.ports.iter().find(holds) {
@@ -279,8 +325,8 @@ impl Config {
     }
 
     fn neighbour_port(&self, dev: &str) -> Result<(), Refusal> {
-        match self.ports.iter().find(|port| port.name == dev).map(|port| port.kind) {
-            Some(PortKind::Tap) => Ok(()),
+        match self.ports.iter().find(|port| port.name == dev).map(|port| &port.kind) {
+            Some(PortKind::Tap | PortKind::Macvtap { .. }) => Ok(()),
             Some(PortKind::Tun) => {
                 Err(Refusal::Host(format!("`{dev}` is a TUN port, which has no neighbours")))
             }

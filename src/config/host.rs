@@ -10,7 +10,7 @@ use super::command::{Placed, Spots};
 use super::complaint::{advice, Fault, Mistake, Span};
 use super::grammar::{IpLine, Object, Word};
 use super::knob::{Knob, KNOBS};
-use super::{Command, LinkSettings, PortKind, Prefix, RouteTarget};
+use super::{Command, LinkSettings, MacvtapMode, PortKind, Prefix, RouteTarget};
 
 /// The command of an `ip` line.
 ///
@@ -20,6 +20,7 @@ pub(super) fn ip(line: &IpLine<'_>) -> Result<Placed, Fault> {
     let words = Words { rest: line.args.iter(), verb: line.verb.at.clone() };
     match line.object {
         Object::Tuntap => tuntap(words),
+        Object::Link if change(line) == Change::Add => link_add(words),
         Object::Link => link(words),
         Object::Address => addr(words, line.family, change(line)),
         Object::Route => route(words, line.family, change(line)),
@@ -33,6 +34,7 @@ enum Change {
     Add,
     Replace,
     Delete,
+    Set,
 }
 
 /// The verbs may be abbreviated.
@@ -40,6 +42,7 @@ fn change(line: &IpLine<'_>) -> Change {
     match line.verb.text.as_bytes() {
         [b'r', ..] => Change::Replace,
         [b'd', ..] => Change::Delete,
+        [b's', ..] => Change::Set,
         _ => Change::Add,
     }
 }
@@ -136,6 +139,56 @@ fn port_kind(word: &Word<'_>) -> Result<PortKind, Fault> {
             &["tap", "tun"],
         ))),
     }
+}
+
+/// A port on a real one: the only kind of device that a rules file makes besides TAP and TUN.
+fn link_add(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
+    const KEYS: &[&str] = &["link", "name", "type macvtap", "mode"];
+    let (mut lower, mut name, mut kind, mut mode) = (None, None, None, None);
+    while let Some(word) = words.rest.next() {
+        match &*word.text {
+            "link" => once(&mut lower, words.value(word, "the real port's name")?, word)?,
+            "name" | "dev" => once(&mut name, words.value(word, "the port's name")?, word)?,
+            "type" => {
+                let value = words.value(word, "`macvtap`")?;
+                if value.text != "macvtap" {
+                    let why = format!("a port is not of type `{}`", value.text);
+                    return Err(host(value, why).expecting(
+                        "expected `macvtap`; TAP and TUN ports are made by `ip tuntap add`",
+                    ));
+                }
+                once(&mut kind, value, word)?;
+            }
+            "mode" => {
+                let value = words.value(word, "`passthru`, `bridge`, `private` or `vepa`")?;
+                once(&mut mode, macvtap_mode(value)?, word)?;
+            }
+            "address" | "mtu" => {
+                let why = format!("`{}` has a line of its own", word.text);
+                return Err(host(word, why).expecting("expected `ip link set dev NAME …`"));
+            }
+            _ if name.is_none() => name = Some(word),
+            _ => return Err(unknown(word, "ip link add", KEYS)),
+        }
+    }
+    let name = name.ok_or_else(|| words.needs("`name NAME`"))?;
+    kind.ok_or_else(|| words.needs("`type macvtap`"))?;
+    let lower = lower.ok_or_else(|| words.needs("`link DEVICE`"))?.text.to_string();
+    let kind = PortKind::Macvtap { lower, mode: mode.unwrap_or_default() };
+    let spots = words.spots(name.at.clone(), None);
+    Ok(Placed { command: Command::AddPort { name: name.text.to_string(), kind }, spots })
+}
+
+fn macvtap_mode(word: &Word<'_>) -> Result<MacvtapMode, Fault> {
+    let known = MacvtapMode::ALL.into_iter().find(|(_, name)| *name == word.text);
+    known.map(|(mode, _)| mode).ok_or_else(|| {
+        let names = MacvtapMode::ALL.map(|(_, name)| name);
+        host(word, format!("unknown mode `{}`", word.text)).expecting(advice(
+            "`passthru`, `bridge`, `private` or `vepa`",
+            &word.text,
+            &names,
+        ))
+    })
 }
 
 fn link(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
@@ -235,7 +288,7 @@ fn addr(mut words: Words<'_, '_>, family: Option<Family>, change: Change) -> Res
             let len = said.text.contains('/').then_some(prefix.len);
             Command::RemoveAddress { addr: prefix.addr, len, dev }
         }
-        Change::Add | Change::Replace => {
+        Change::Add | Change::Replace | Change::Set => {
             Command::AddAddress { prefix, dev, replace: change == Change::Replace }
         }
     };

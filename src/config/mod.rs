@@ -15,6 +15,7 @@ mod host;
 pub mod ipvs;
 pub mod knob;
 pub mod marks;
+mod modules;
 mod nettools;
 pub mod options;
 mod print;
@@ -154,12 +155,56 @@ pub struct DestSpec {
 }
 
 /// What kind of device a port is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PortKind {
     /// Ethernet frames; we have a MAC address and answer ARP and neighbour discovery.
     Tap,
     /// Bare IP packets; the kernel routes to us.
     Tun,
+    /// Ethernet frames of a device that sits on a real port itself, without a bridge.
+    Macvtap {
+        /// The real port's name (`link`).
+        lower: String,
+        /// How it shares the real port.
+        mode: MacvtapMode,
+    },
+}
+
+impl PortKind {
+    /// Whether frames have an Ethernet header, and we a MAC address.
+    pub const fn has_ethernet(&self) -> bool {
+        !matches!(self, Self::Tun)
+    }
+}
+
+/// How macvtap devices share a real port (`mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MacvtapMode {
+    /// All to ourselves, whatever the destination's MAC: the fastest.
+    Passthru,
+    /// Devices on the same port reach each other directly.
+    Bridge,
+    /// Devices on the same port do not reach each other.
+    Private,
+    /// Devices on the same port reach each other by way of the switch; what iproute2 takes if
+    /// nothing is said.
+    #[default]
+    Vepa,
+}
+
+impl MacvtapMode {
+    /// Every mode with its name.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Passthru, "passthru"),
+        (Self::Bridge, "bridge"),
+        (Self::Private, "private"),
+        (Self::Vepa, "vepa"),
+    ];
+
+    /// The name that iproute2 gives it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(mode, _)| *mode == self).map_or("", |(_, name)| name)
+    }
 }
 
 /// Changes to a port (`ip link set dev NAME …`); `None` leaves as it is.
@@ -239,11 +284,11 @@ pub enum RouteTarget {
 /// One thing that the operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// `ip tuntap add dev NAME mode tap|tun`.
+    /// `ip tuntap add dev NAME mode tap|tun`, `ip link add link LOWER name NAME type macvtap`.
     AddPort {
         /// At most 15 bytes.
         name: String,
-        /// TAP or TUN.
+        /// TAP, TUN or macvtap.
         kind: PortKind,
     },
     /// `ip link set dev NAME …`.
@@ -346,6 +391,9 @@ pub enum Command {
         /// UDP.
         udp_s: u32,
     },
+    /// `modprobe ip_vs_ftp`: the virtual ports at which FTP's control connections are looked into;
+    /// none is `modprobe -r`.
+    SetFtpPorts(Vec<u16>),
     /// `--start-daemon`.
     StartDaemon(SyncDaemon),
     /// `--stop-daemon`.
@@ -408,7 +456,7 @@ impl fmt::Display for Refusal {
 pub struct PortConfig {
     /// The device's name.
     pub name: String,
-    /// TAP or TUN.
+    /// TAP, TUN or macvtap.
     pub kind: PortKind,
     /// MAC, MTU and bridge, as far as they were given.
     pub settings: LinkSettings,
@@ -431,6 +479,8 @@ pub struct Config {
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.
     pub timeouts_s: Timeouts,
+    /// Virtual ports of FTP's control connections; none unless `modprobe ip_vs_ftp` was said.
+    pub ftp_ports: Vec<u16>,
     /// Services by key, each with its servers in the order added.
     pub services: BTreeMap<ServiceKey, (ServiceSpec, Vec<DestSpec>)>,
     /// Synchronisation daemons.

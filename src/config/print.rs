@@ -38,6 +38,10 @@ impl fmt::Display for Config {
         if self.timeouts_s != Timeouts::default() {
             writeln!(f, "--set {tcp} {tcp_fin} {udp}")?;
         }
+        if !self.ftp_ports.is_empty() {
+            write_module(f, &self.ftp_ports)?;
+            writeln!(f)?;
+        }
         for (spec, dests) in self.services.values() {
             writeln!(f, "{spec}")?;
             for dest in dests {
@@ -52,9 +56,7 @@ impl fmt::Display for Command {
     /// The line that says it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AddPort { name, kind } => {
-                write!(f, "ip tuntap add dev {} mode {}", Quoted(name), mode(*kind))
-            }
+            Self::AddPort { name, kind } => write_new_port(f, name, kind),
             Self::SetLink { name, settings } => write_link(f, name, settings),
             Self::AddAddress { prefix, dev, replace } => {
                 let (ip, verb) = (family_option(*prefix), verb(*replace));
@@ -107,8 +109,20 @@ impl fmt::Display for Command {
             Self::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
                 write!(f, "--set {tcp_s} {tcp_fin_s} {udp_s}")
             }
+            Self::SetFtpPorts(ports) => write_module(f, ports),
             Self::StartDaemon(daemon) => write!(f, "{daemon}"),
             Self::StopDaemon(role) => write!(f, "--stop-daemon {}", role.name()),
+        }
+    }
+}
+
+fn write_module(f: &mut fmt::Formatter<'_>, ports: &[u16]) -> fmt::Result {
+    match ports {
+        [] => f.write_str("modprobe -r ip_vs_ftp"),
+        [21] => f.write_str("modprobe ip_vs_ftp"),
+        [first, rest @ ..] => {
+            write!(f, "modprobe ip_vs_ftp ports={first}")?;
+            rest.iter().try_for_each(|port| write!(f, ",{port}"))
         }
     }
 }
@@ -207,10 +221,15 @@ const fn verb(replace: bool) -> &'static str {
     }
 }
 
-const fn mode(kind: PortKind) -> &'static str {
+fn write_new_port(f: &mut fmt::Formatter<'_>, name: &str, kind: &PortKind) -> fmt::Result {
+    let name = Quoted(name);
     match kind {
-        PortKind::Tap => "tap",
-        PortKind::Tun => "tun",
+        PortKind::Tap => write!(f, "ip tuntap add dev {name} mode tap"),
+        PortKind::Tun => write!(f, "ip tuntap add dev {name} mode tun"),
+        PortKind::Macvtap { lower, mode } => {
+            let (lower, mode) = (Quoted(lower), mode.name());
+            write!(f, "ip link add link {lower} name {name} type macvtap mode {mode}")
+        }
     }
 }
 
@@ -229,8 +248,9 @@ fn write_link(f: &mut fmt::Formatter<'_>, name: &str, settings: &LinkSettings) -
 }
 
 fn write_port(f: &mut fmt::Formatter<'_>, port: &PortConfig) -> fmt::Result {
+    write_new_port(f, &port.name, &port.kind)?;
+    writeln!(f)?;
     let name = Quoted(&port.name);
-    writeln!(f, "ip tuntap add dev {name} mode {}", mode(port.kind))?;
     let settings = &port.settings;
     if let Some(mac) = settings.mac {
         writeln!(f, "ip link set dev {name} address {mac}")?;

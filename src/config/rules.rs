@@ -338,6 +338,7 @@ fn named_port(command: &Command) -> Option<&str> {
         | Command::EditDest(..)
         | Command::DeleteDest(..)
         | Command::SetTimeouts { .. }
+        | Command::SetFtpPorts(_)
         | Command::StopDaemon(_) => None,
         Command::StartDaemon(daemon) => Some(&daemon.interface),
     }

@@ -22,6 +22,22 @@ pub(super) enum Clash {
     Exclusive { option: &'static str, with: &'static str },
 }
 
+/// Whether a command needs an option (true) or takes it (false), if it does either.
+pub fn goes_with(command: Opt, option: Opt) -> Option<bool> {
+    let Table { required, optional, .. } = table(command)?;
+    // Two are taken anywhere and have no column: each belongs where another one does.
+    let name = match option {
+        Opt::Ipv6 => Opt::Fwmark.name(),
+        Opt::Sort => Opt::Nosort.name(),
+        _ => option.name(),
+    };
+    match (required.contains(&name), optional.contains(&name)) {
+        (true, _) => Some(option != Opt::Ipv6),
+        (false, true) => Some(false),
+        (false, false) => None,
+    }
+}
+
 /// Looks through `columns`; `given` tells which of them were used.
 pub(super) fn clash(
     columns: &[&'static str],

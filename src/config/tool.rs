@@ -11,6 +11,8 @@ use super::ipvs::Said;
 use super::options::{written, Opt};
 use super::{Command, ServiceKey};
 
+pub use super::table::goes_with;
+
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {

@@ -38,10 +38,14 @@ pub enum Forward {
 pub struct Flags(u16);
 
 impl Flags {
+    /// A helper listens to it.
+    pub const HELPED: Self = Self(0x0008);
     /// Nothing was ever seen from the server.
     pub const NO_OUTPUT: Self = Self(0x0080);
     /// Counted as inactive.
     pub const INACTIVE: Self = Self(0x0100);
+    /// The client's port is still to be seen (FTP's passive data connections).
+    pub const NO_CLIENT_PORT: Self = Self(0x0800);
     /// A persistence template.
     pub const TEMPLATE: Self = Self(0x1000);
     /// Lives for one packet and is in no table.
@@ -94,9 +98,9 @@ pub struct Conn {
     pub in_packets: u32,
     /// When it ends unless a packet comes.
     pub deadline: Instant,
-    /// The template that made it, if any.
+    /// The template that made it, or a data connection's control connection, if any.
     controller: u32,
-    /// How many connections this template controls.
+    /// How many connections it controls.
     controlled: u32,
     chain: u32,
     wheel: wheel::Links,
@@ -126,7 +130,7 @@ impl Conn {
         }
     }
 
-    /// Whether it is a template's connection.
+    /// Whether it is a template's or a control connection's.
     pub const fn is_controlled(&self) -> bool {
         self.controller != NONE
     }

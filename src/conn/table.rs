@@ -85,6 +85,8 @@ pub struct Table {
     wheel: Wheel,
     len: usize,
     limit: usize,
+    /// Entries whose client's port is still to be seen.
+    expected: usize,
     key: u64,
 }
 
@@ -97,6 +99,7 @@ impl Table {
             wheel: Wheel::new(),
             len: 0,
             limit: limit.min(NONE as usize - 1),
+            expected: 0,
             key: rng.next_u64(),
         }
     }
@@ -139,6 +142,28 @@ impl Table {
         })
     }
 
+    /// The expected connection that a packet from a client may belong to, from whatever port.
+    pub fn find_expected(&self, flow: &Flow) -> Option<ConnId> {
+        if self.expected == 0 {
+            return None;
+        }
+        self.find(flow.proto, Endpoint::new(flow.src.addr, 0), |conn| {
+            conn.virt == flow.dst && conn.flags.has(Flags::NO_CLIENT_PORT)
+        })
+    }
+
+    /// Tells an expected connection its client's port.
+    pub fn settle(&mut self, id: ConnId, port: u16) {
+        self.unchain(id);
+        let conn = self.arena.at_mut(id.0);
+        conn.client.port = port;
+        conn.flags.clear(Flags::NO_CLIENT_PORT);
+        self.expected -= 1;
+        let (proto, client) = (conn.proto, conn.client);
+        let bucket = self.bucket(proto, client);
+        self.arena.at_mut(id.0).chain = std::mem::replace(&mut self.buckets[bucket], id.0);
+    }
+
     /// The template of a client network and a virtual endpoint.
     pub fn find_template(&self, proto: u8, client: IpAddr, virt: Endpoint) -> Option<ConnId> {
         self.find(proto, Endpoint::new(client, 0), |conn| {
@@ -171,6 +196,7 @@ impl Table {
         conn.chain = self.buckets[bucket];
         conn.deadline = now.after(seconds(conn.timeout_s));
         let deadline = conn.deadline;
+        self.expected += usize::from(conn.flags.has(Flags::NO_CLIENT_PORT));
         let id = self.arena.put(conn);
         self.buckets[bucket] = id;
         self.wheel.link(&mut self.arena, id, deadline);
@@ -184,6 +210,7 @@ impl Table {
         self.unchain(id);
         self.len -= 1;
         let conn = self.arena.take(id.0);
+        self.expected -= usize::from(conn.flags.has(Flags::NO_CLIENT_PORT));
         if conn.controller != NONE {
             let controller = self.arena.at_mut(conn.controller);
             controller.controlled = controller.controlled.saturating_sub(1);
@@ -202,14 +229,14 @@ impl Table {
         }
     }
 
-    /// Makes `template` the controller of `conn`, which must have none yet.
+    /// Makes `template` (or a control connection) the controller of `conn`, which must have none yet.
     pub fn control(&mut self, template: ConnId, conn: ConnId) {
         self.arena.at_mut(conn.0).controller = template.0;
         let template = self.arena.at_mut(template.0);
         template.controlled = template.controlled.saturating_add(1);
     }
 
-    /// The template that controls `conn`.
+    /// The template or control connection that controls `conn`.
     pub fn controller(&self, conn: ConnId) -> Option<ConnId> {
         let id = self.get(conn).controller;
         (id != NONE).then_some(ConnId(id))
@@ -435,6 +462,25 @@ mod tests {
         let reply = Flow { proto: UDP, src: dest, dst: endpoint(0) };
         let id = table.find_reply(&reply).expect("found");
         assert_eq!(table.get(id).virt.addr, IpAddr::from([10, 9, 9, 2]));
+    }
+
+    #[test]
+    fn an_expected_connection_is_found_from_any_port_once_and_from_its_own_ever_after() {
+        let mut table = table();
+        let mut waiting = conn(1, 9);
+        let (client, virt) = (waiting.client, waiting.virt);
+        waiting.client.port = 0;
+        waiting.flags.set(Flags::NO_CLIENT_PORT);
+        let from = |port| Flow { proto: TCP, src: Endpoint::new(client.addr, port), dst: virt };
+        assert_eq!(table.find_expected(&from(7)), None);
+        let id = table.insert(Instant::ZERO, waiting.clone()).expect("room");
+        assert_eq!((table.find_request(&from(7)), table.find_expected(&from(7))), (None, Some(id)));
+        table.settle(id, 7);
+        assert_eq!((table.find_request(&from(7)), table.find_expected(&from(8))), (Some(id), None));
+        table.insert(Instant::ZERO, waiting).expect("room");
+        assert!(table.expire(Instant::from_millis(20_000)).is_some());
+        assert!(table.expire(Instant::from_millis(20_000)).is_some());
+        assert_eq!((table.len(), table.find_expected(&from(8))), (0, None));
     }
 
     #[test]

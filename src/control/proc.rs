@@ -63,9 +63,18 @@ impl File {
             Self::Origins => origins(&picture.conns),
             Self::Stats => stats(&picture.total),
             Self::Percpu => percpu(&picture.total),
-            Self::Apps => "prot port    usecnt name\n".to_owned(),
+            Self::Apps => apps(&picture.ftp),
         }
     }
+}
+
+/// The ports that came last stand first.
+fn apps(ftp: &[(u16, u32)]) -> String {
+    let mut out = "prot port    usecnt name\n".to_owned();
+    for (port, used) in ftp.iter().rev() {
+        let _ = writeln!(out, "TCP  {port:<7} {used:<6} {:<17}", "ftp");
+    }
+    out
 }
 
 fn services(services: &[ServiceView]) -> String {

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// Synchronisation daemons.
     pub daemons: Vec<SyncDaemon>,
+    /// The virtual ports that the FTP helper serves, and how many connections it listens to there.
+    pub ftp: Vec<(u16, u32)>,
 }
 
 /// A service.
@@ -116,6 +118,7 @@ impl Snapshot {
                 self.timeouts = Timeouts { tcp, tcp_fin, udp };
             }
             "Y" => self.daemons.push(words.daemon()?),
+            "F" => self.ftp.push((words.parse()?, words.parse()?)),
             _ => return Err(NotALine),
         }
         match words.0.next() {
@@ -135,6 +138,7 @@ impl Snapshot {
         write_total(&mut out, &self.total);
         write_timeouts(&mut out, self.timeouts);
         self.daemons.iter().for_each(|daemon| write_daemon(&mut out, daemon));
+        self.ftp.iter().for_each(|&(port, used)| write_ftp(&mut out, port, used));
         out
     }
 }
@@ -170,10 +174,11 @@ pub fn put_total(out: &mut String, total: &Stats) {
     write_total(out, &Total { live, counts, rates });
 }
 
-/// Writes timeouts and daemons.
-pub fn put_settings(out: &mut String, config: &Config) {
+/// Writes timeouts, daemons, and whom the FTP helper serves.
+pub fn put_settings(out: &mut String, config: &Config, director: &Director) {
     write_timeouts(out, config.timeouts_s);
     config.sync.values().for_each(|daemon| write_daemon(out, daemon));
+    director.ftp_ports().for_each(|(port, used)| write_ftp(out, port, used));
 }
 
 /// A server as it is seen now.
@@ -250,6 +255,10 @@ fn write_daemon(out: &mut String, daemon: &SyncDaemon) {
     let SyncDaemon { role, interface, syncid, maxlen, group, port, ttl } = daemon;
     let role = role.name();
     put(out, format_args!("Y {role} {interface} {syncid} {maxlen} {group} {port} {ttl}\n"));
+}
+
+fn write_ftp(out: &mut String, port: u16, used: u32) {
+    put(out, format_args!("F {port} {used}\n"));
 }
 
 fn write_counts(out: &mut String, counts: Counts) {
@@ -471,7 +480,14 @@ pub(crate) mod tests {
         let conns = (0..rng.next_u32() % 6).map(|_| conn(rng)).collect();
         let total = Total { live: counts(rng), counts: counts(rng), rates: counts(rng) };
         let daemons = vec![SyncDaemon::new(SyncRole::Master), SyncDaemon::new(SyncRole::Backup)];
-        Snapshot { services, conns, total, timeouts: Timeouts::default(), daemons }
+        Snapshot {
+            services,
+            conns,
+            total,
+            timeouts: Timeouts::default(),
+            daemons,
+            ftp: vec![(21, 2)],
+        }
     }
 
     #[test]

@@ -95,15 +95,9 @@ impl Director {
         dest_id: DestId,
         port: u16,
     ) -> Result<ConnId, Decision> {
-        let dest = self.services.dest(dest_id);
-        let to = Endpoint::new(dest.spec.dest.addr, port);
+        let to = Endpoint::new(self.services.dest(dest_id).spec.dest.addr, port);
         let mut conn = Conn::new(flow.proto, flow.src, flow.dst, to);
-        conn.forward = forward_of(dest);
-        conn.dest_id = dest_id;
-        conn.flags.set(Flags::INACTIVE);
-        if conn.forward != Forward::Masq {
-            conn.flags.set(Flags::NO_OUTPUT);
-        }
+        self.attach(&mut conn, dest_id);
         if self.services.service(service).spec.one_packet && flow.proto == proto::UDP {
             conn.flags.set(Flags::ONE_PACKET);
         }
@@ -112,8 +106,20 @@ impl Director {
         Ok(id)
     }
 
+    /// Gives a connection that is about to be made what it has from its destination.
+    pub(super) fn attach(&self, conn: &mut Conn, dest_id: DestId) {
+        conn.forward = forward_of(self.services.dest(dest_id));
+        conn.dest_id = dest_id;
+        conn.flags.set(Flags::INACTIVE);
+        if conn.forward != Forward::Masq {
+            conn.flags.set(Flags::NO_OUTPUT);
+        } else if self.helper.serves(conn.proto, conn.virt.port) {
+            conn.flags.set(Flags::HELPED);
+        }
+    }
+
     /// Inserts an entry and binds it to its destination.
-    fn enter(&mut self, now: Instant, conn: Conn) -> Result<ConnId, Decision> {
+    pub(super) fn enter(&mut self, now: Instant, conn: Conn) -> Result<ConnId, Decision> {
         let full = Decision::Drop(DropReason::TableFull);
         let bound = conn.clone();
         let id = self.table.insert(now, conn).map_err(|_| full)?;

@@ -5,7 +5,7 @@
 
 use super::related;
 use crate::config::{TunnelChecksum, TunnelType};
-use crate::conn::{Conn, Forward};
+use crate::conn::{Conn, ConnId, Forward};
 use crate::packet::checksum::Delta;
 use crate::packet::ip::{self, Which};
 use crate::packet::tunnel::{Kind, Outer};
@@ -24,12 +24,14 @@ pub struct Binding {
     pub tunnel: Kind,
     /// Where the packet quotes another, if it is an ICMP error about the connection.
     pub quotes_at: Option<u16>,
+    /// The connection, if a helper listens to it.
+    pub helped: Option<ConnId>,
 }
 
 impl Binding {
     pub(super) const fn of(conn: &Conn, tunnel: TunnelType) -> Self {
         let (forward, virt, dest) = (conn.forward, conn.virt, conn.dest);
-        Self { forward, virt, dest, tunnel: kind_of(tunnel), quotes_at: None }
+        Self { forward, virt, dest, tunnel: kind_of(tunnel), quotes_at: None, helped: None }
     }
 }
 

@@ -11,6 +11,8 @@
 mod admit;
 mod defence;
 pub mod forward;
+mod ftp;
+mod helper;
 pub mod mark;
 mod pmtu;
 mod related;
@@ -32,6 +34,7 @@ use crate::packet::{icmp, proto, DropReason, Endpoint, Flow, Headers, Packet};
 use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
 use defence::Defence;
+use helper::Helper;
 use pmtu::PathMtus;
 use stats::Stats;
 
@@ -89,6 +92,7 @@ pub struct Director {
     total: Stats,
     path_mtus: PathMtus,
     defence: Defence,
+    helper: Helper,
     trash_due: Instant,
     sampling: stats::Sampling,
     collect_due: Instant,
@@ -105,6 +109,7 @@ impl Director {
             total: Stats::default(),
             path_mtus: PathMtus::new(&mut rng),
             defence: Defence::new(rng.fork(1)),
+            helper: Helper::new(&mut rng.fork(2)),
             trash_due: Instant::ZERO,
             sampling: stats::Sampling::new(),
             collect_due: Instant::ZERO.after(COLLECT_EVERY),
@@ -153,7 +158,8 @@ impl Director {
 
     fn binding(&self, id: ConnId) -> Binding {
         let conn = self.table.get(id);
-        Binding::of(conn, self.services.dest(conn.dest_id).spec.tunnel)
+        let helped = conn.flags.has(Flags::HELPED).then_some(id);
+        Binding { helped, ..Binding::of(conn, self.services.dest(conn.dest_id).spec.tunnel) }
     }
 
     /// Whether a fragment that travels through us is to be put together first, because it may be a
@@ -188,11 +194,15 @@ impl Director {
         let Some(id) = self.table.find_reply(&flow) else {
             return self.stray_reply(headers, &flow, event);
         };
+        let len = match self.table.get(id).flags.has(Flags::HELPED) {
+            true => self.help_reply(now, id, packet, headers).map_err(Decision::Drop)?,
+            false => headers.len,
+        };
         let conn = self.table.get(id);
         if conn.forward == Forward::Masq {
             forward::translate_reply(packet, headers, conn.virt).map_err(Decision::Drop)?;
         }
-        self.count_out(id, headers.len);
+        self.count_out(id, len);
         self.touch(now, id, Direction::Output, event);
         Ok(())
     }
@@ -220,7 +230,8 @@ impl Director {
         flow: &Flow,
         event: Option<Event>,
     ) -> Result<Option<ConnId>, DropReason> {
-        let Some(id) = self.table.find_request(flow) else { return Ok(None) };
+        let found = self.table.find_request(flow).or_else(|| self.expected(flow));
+        let Some(id) = found else { return Ok(None) };
         let conn = self.table.get(id);
         let dest = self.services.dest(conn.dest_id);
         let opens = event.is_some_and(Event::opens);
@@ -303,8 +314,9 @@ impl Director {
         conn.timeout_s = self.timeouts.of(next);
         self.table.restart(now, id);
         if assures {
-            if let Some(template) = self.table.controller(id) {
-                self.table.get_mut(template).state = State::Assured;
+            let controller = self.table.controller(id).map(|id| self.table.get_mut(id));
+            if let Some(template) = controller.filter(|conn| conn.flags.has(Flags::TEMPLATE)) {
+                template.state = State::Assured;
             }
         }
     }
@@ -332,6 +344,9 @@ impl Director {
 
     /// Binds a connection that is about to be made to its destination.
     fn bind(&mut self, conn: &Conn) {
+        if conn.flags.has(Flags::HELPED) {
+            self.helper.begin(conn);
+        }
         let dest = self.services.dest_mut(conn.dest_id);
         if conn.flags.has(Flags::TEMPLATE) {
             dest.persistent = dest.persistent.saturating_add(1);
@@ -342,6 +357,9 @@ impl Director {
     }
 
     fn unbind(&mut self, now: Instant, conn: &Conn) {
+        if conn.flags.has(Flags::HELPED) {
+            self.unhelp(conn);
+        }
         let dest = self.services.dest_mut(conn.dest_id);
         let count = match (conn.flags.has(Flags::TEMPLATE), conn.flags.has(Flags::INACTIVE)) {
             (true, _) => &mut dest.persistent,
@@ -359,7 +377,8 @@ impl Director {
         if !self.knobs.expire_nodest_conn {
             return;
         }
-        for templates in [false, true] {
+        // Data connections first, then what controls them.
+        for templates in [false, false, true] {
             let services = &self.services;
             let gone = |conn: &Conn| {
                 !services.dest(conn.dest_id).available

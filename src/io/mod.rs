@@ -2,18 +2,20 @@
 //!
 //! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] opens devices and puts them back as they were,
 //! [`worker`] moves frames between devices and the engine, [`reactor`] waits and knows the time,
-//! [`decap`] is the other end of a tunnel. All of them fail with a [`Fault`].
+//! [`decap`] is the other end of a tunnel, [`texts`] keeps files. All of them fail with a [`Fault`].
 //!
 //! Kept from the kernel: the names of its errors. Left out on purpose: no I/O here ever blocks, and
 //! no error about a single frame ends the program; it is counted.
 
 pub mod decap;
 mod desk;
+mod macvtap;
 pub mod reactor;
 mod reload;
 pub mod socket;
 pub mod sys;
 pub mod tap;
+pub mod texts;
 pub mod uring;
 pub mod worker;
 
@@ -76,8 +78,12 @@ pub fn complete(config: &mut Config) {
     let host = host_identity();
     let control = sys::Control::open().ok();
     for port in &mut config.ports {
-        if port.kind == PortKind::Tap && port.settings.mac.is_none() {
-            port.settings.mac = Some(derived_mac(&port.name, &host));
+        if port.kind.has_ethernet() && port.settings.mac.is_none() {
+            let known = match &port.kind {
+                PortKind::Macvtap { lower, mode } => macvtap::own_mac(&port.name, lower, *mode),
+                PortKind::Tap | PortKind::Tun => None,
+            };
+            port.settings.mac = Some(known.unwrap_or_else(|| derived_mac(&port.name, &host)));
         }
         if port.settings.mtu.is_none() {
             let present = control.as_ref().and_then(|c| c.mtu(&port.name).ok());

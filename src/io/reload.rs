@@ -27,15 +27,15 @@ pub(super) fn reload(
     new: Config,
 ) -> Result<Vec<String>, String> {
     let old = worker.engine().config().clone();
-    let difference = old.difference(&new);
     if old == new {
-        return Ok(difference);
+        return Ok(Vec::new());
     }
+    let difference = old.difference(&new);
     let other_kind =
         |port: &&PortConfig| named(&old, &port.name).is_some_and(|was| was.kind != port.kind);
     if let Some(port) = new.ports.iter().find(other_kind) {
         return Err(format!(
-            "port {} cannot change between TAP and TUN while it is in use",
+            "port {} cannot become a port of another kind while it is in use",
             port.name
         ));
     }

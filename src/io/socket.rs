@@ -30,7 +30,7 @@ pub(super) const STALL: Duration = Duration::from_secs(10);
 /// Bytes of answers that wait for a client; beyond, it gets no more answers until it reads.
 const WAITING_MAX: usize = 256 << 10;
 
-/// Requests or portions for one client before it is the next one's turn.
+/// Requests for one client before it is the next one's turn; a portion of a picture is a turn by itself.
 const TURN: usize = 64;
 
 /// The token of the socket itself, and the first of its clients.
@@ -279,7 +279,7 @@ impl Client {
         self.read(now)?;
         let mut budget = TURN;
         while budget > 0 && self.outbox.len() - self.sent < WAITING_MAX && self.answer(now, host) {
-            budget -= 1;
+            budget = if self.dump.is_some() { 0 } else { budget - 1 };
         }
         self.write(now)?;
         let idle = !self.waits() && self.dump.is_none() && !self.has_request();

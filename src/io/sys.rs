@@ -3,14 +3,14 @@
 //! Thin calls only: each returns [`io::Result`] and owns its descriptors; decisions are made by the
 //! callers. Request numbers have the type [`libc::Ioctl`], which differs between C libraries.
 //!
-//! Kept from the kernel: its request names. Left out on purpose: netlink; what we change on an
-//! interface (flags, MTU, bridge) has an older and smaller interface.
+//! Kept from the kernel: its request names. What we change on an interface (flags, MTU, MAC, bridge)
+//! goes through the older and smaller interface; netlink only makes what that one cannot.
 
 #![expect(unsafe_code, reason = "the one room that may call the system by hand")]
 
-use std::ffi::{c_char, c_int, c_short};
+use std::ffi::{c_char, c_int, c_short, CString};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,13 +18,14 @@ use std::os::unix::net::UnixDatagram;
 use std::{mem, ptr};
 
 use crate::packet::vnet::Takes;
-use crate::packet::Family;
+use crate::packet::{Family, Mac};
 
 // Below 0x8000_0000 and alike on every architecture (linux/sockios.h).
 const SIOCGIFFLAGS: libc::Ioctl = 0x8913;
 const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
 const SIOCGIFMTU: libc::Ioctl = 0x8921;
 const SIOCSIFMTU: libc::Ioctl = 0x8922;
+const SIOCSIFHWADDR: libc::Ioctl = 0x8924;
 const SIOCGIFINDEX: libc::Ioctl = 0x8933;
 const SIOCBRADDIF: libc::Ioctl = 0x89a2;
 const SIOCBRDELIF: libc::Ioctl = 0x89a3;
@@ -78,11 +79,31 @@ impl Control {
     /// # Errors
     /// As for [`Control`].
     pub fn set_up(&self, name: &str, up: bool) -> io::Result<()> {
-        const UP: c_short = 1;
-        let flags = self.flags(name)?;
+        self.set_flag(name, libc::IFF_UP, up)
+    }
+
+    /// Lets frames to every multicast group through, or only to those that somebody has joined.
+    ///
+    /// # Errors
+    /// As for [`Control`].
+    pub fn set_all_multicast(&self, name: &str, all: bool) -> io::Result<()> {
+        self.set_flag(name, libc::IFF_ALLMULTI, all)
+    }
+
+    /// Gives the interface another MAC address.
+    ///
+    /// # Errors
+    /// As for [`Control`]; `EADDRNOTAVAIL` if a station cannot have it.
+    pub fn set_mac(&self, name: &str, mac: Mac) -> io::Result<()> {
         let mut request = request(name)?;
-        request.ifr_ifru.ifru_flags = if up { flags | UP } else { flags & !UP };
-        self.call(SIOCSIFFLAGS, &mut request)
+        // SAFETY: the structure is made of integers; zeroes are valid.
+        let mut address: libc::sockaddr = unsafe { mem::zeroed() };
+        address.sa_family = libc::ARPHRD_ETHER;
+        for (to, &from) in address.sa_data.iter_mut().zip(&mac.0) {
+            *to = c_char::from_ne_bytes([from]);
+        }
+        request.ifr_ifru.ifru_hwaddr = address;
+        self.call(SIOCSIFHWADDR, &mut request)
     }
 
     /// Bytes of the largest IP packet.
@@ -126,6 +147,14 @@ impl Control {
         self.call(SIOCBRDELIF, &mut request)
     }
 
+    fn set_flag(&self, name: &str, flag: c_int, on: bool) -> io::Result<()> {
+        let flag = c_short::try_from(flag).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let flags = self.flags(name)?;
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_flags = if on { flags | flag } else { flags & !flag };
+        self.call(SIOCSIFFLAGS, &mut request)
+    }
+
     fn flags(&self, name: &str) -> io::Result<c_short> {
         let mut request = request(name)?;
         self.call(SIOCGIFFLAGS, &mut request)?;
@@ -155,14 +184,20 @@ pub fn open_queue(name: &str, kind: c_int) -> io::Result<File> {
 /// # Errors
 /// As [`open_queue`]; `Unsupported` if the kernel knows of no such header.
 pub fn open_offloaded(name: &str, kind: c_int, header: usize) -> io::Result<(File, Takes)> {
+    let file = open_device(name, kind | libc::IFF_VNET_HDR).map_err(unsupported)?;
+    let takes = offer(&file, header)?;
+    Ok((file, takes))
+}
+
+/// Makes the device of `file`, which was attached with `IFF_VNET_HDR`, put a virtio-net header of
+/// `header` bytes in front of each frame, and says what it may be given.
+///
+/// # Errors
+/// `Unsupported` if the kernel knows of no such header.
+pub fn offer(file: &File, header: usize) -> io::Result<Takes> {
     // linux/if_tun.h
     const CHECKSUM_AND_TCP: libc::c_ulong = 0x01 | 0x02 | 0x04 | 0x08;
     const UDP: libc::c_ulong = 0x20 | 0x40;
-    let unsupported = |e: io::Error| match e.raw_os_error() {
-        Some(libc::EINVAL) => io::Error::from(io::ErrorKind::Unsupported),
-        _ => e,
-    };
-    let file = open_device(name, kind | libc::IFF_VNET_HDR).map_err(unsupported)?;
     let size = c_int::try_from(header).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the descriptor is open, and the request reads one integer, which outlives the call.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) })
@@ -171,25 +206,83 @@ pub fn open_offloaded(name: &str, kind: c_int, header: usize) -> io::Result<(Fil
         // SAFETY: the descriptor is open, and the request takes its argument by value.
         check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, what) }).is_ok()
     };
-    let takes = if offer(CHECKSUM_AND_TCP | UDP) {
+    Ok(if offer(CHECKSUM_AND_TCP | UDP) {
         Takes { tcp: true, udp: true }
     } else {
         Takes { tcp: offer(CHECKSUM_AND_TCP), udp: false }
-    };
-    Ok((file, takes))
+    })
+}
+
+/// An older kernel calls what it does not know illegal.
+fn unsupported(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => io::Error::from(io::ErrorKind::Unsupported),
+        _ => error,
+    }
 }
 
 fn open_device(name: &str, flags: c_int) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open("/dev/net/tun")?;
+    let file = open_node("/dev/net/tun")?;
+    attach(&file, name, flags)?;
+    Ok(file)
+}
+
+/// Opens a character device of frames, without blocking.
+///
+/// # Errors
+/// `ENOENT` if it is not there, `EACCES` without the right to it.
+pub fn open_node(path: &str) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
+}
+
+/// Makes a character device that only its owner may open.
+///
+/// # Errors
+/// `EPERM` without `CAP_MKNOD`, `EEXIST` if there is a file of that name.
+pub fn make_node(path: &str, device: libc::dev_t) -> io::Result<()> {
+    let path = CString::new(path)?;
+    // SAFETY: the pointer is to a string with its NUL, which outlives the call.
+    check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | 0o600, device) })
+}
+
+/// Attaches the open character device `file` to the interface `name`; `flags` are those of
+/// `TUNSETIFF`, without packet information.
+///
+/// # Errors
+/// As [`open_queue`].
+pub fn attach(file: &File, name: &str, flags: c_int) -> io::Result<()> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_flags =
         c_short::try_from(flags | libc::IFF_NO_PI).map_err(|_| io::ErrorKind::InvalidInput)?;
-    interface_ioctl(&file, libc::TUNSETIFF, &mut request)?;
-    Ok(file)
+    interface_ioctl(file, libc::TUNSETIFF, &mut request)
+}
+
+/// Sends one rtnetlink request, which asks for an answer, and reads whether it was done.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn netlink(request: &[u8]) -> io::Result<()> {
+    /// The answer: two message headers and an error number between them.
+    const ANSWER: usize = 16 + 4 + 16;
+    // SAFETY: `socket` takes no pointers.
+    let fd = unsafe {
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    let mut socket = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    socket.write_all(request)?;
+    let mut answer = [0; 1024];
+    let len = socket.read(&mut answer)?;
+    let error = answer[..len].get(16..20).filter(|_| len >= ANSWER);
+    let Some(&[a, b, c, d]) = error else { return Err(io::ErrorKind::InvalidData.into()) };
+    match i32::from_ne_bytes([a, b, c, d]) {
+        0 => Ok(()),
+        negative => Err(io::Error::from_raw_os_error(negative.wrapping_neg())),
+    }
 }
 
 /// A descriptor that becomes readable whenever an event is signalled to it.

@@ -23,11 +23,12 @@ use std::sync::Arc;
 use log::{debug, info, warn};
 use tun_tap::{Iface, Mode};
 
+use super::macvtap;
 use super::sys::{self, Control};
 use super::uring::Uring;
 use super::Fault;
 use crate::config::{PortConfig, PortKind};
-use crate::packet::{eth, vnet, LinkId, Packet};
+use crate::packet::{eth, vnet, LinkId, Mac, Packet};
 
 /// Where frames come from and go to. Nothing here blocks.
 pub trait Queue {
@@ -196,12 +197,15 @@ pub struct Port {
     /// It was there before us, and stays when we go.
     existed: bool,
     undo: Vec<Undo>,
+    /// The macvtap device that we made; it does not go with its descriptor.
+    _made: Option<macvtap::Made>,
 }
 
 /// One thing to be put back.
 #[derive(Debug)]
 enum Undo {
     Mtu { was: i32, is: i32 },
+    Mac { was: Mac, is: Mac },
     Down,
     Leave { bridge: String, index: i32 },
 }
@@ -214,7 +218,11 @@ impl Port {
     pub fn open(control: &Arc<Control>, config: &PortConfig, wish: Wish) -> Result<Self, Fault> {
         let name = config.name.as_str();
         let existed = control.index(name).is_ok();
-        let engine = open_device(config, existed, wish)?;
+        let made = match &config.kind {
+            PortKind::Macvtap { lower, mode } => macvtap::make(control, name, lower, *mode)?,
+            PortKind::Tap | PortKind::Tun => None,
+        };
+        let engine = open_device(control, config, existed, wish)?;
         let descriptor = match &engine {
             Engine::Plain(queue) => queue.file.as_raw_fd(),
             Engine::Offloaded(queue) => queue.file.as_raw_fd(),
@@ -227,7 +235,11 @@ impl Port {
             control: Arc::clone(control),
             existed,
             undo: Vec::new(),
+            _made: made,
         };
+        if let PortKind::Macvtap { .. } = config.kind {
+            port.be_the_end(config.settings.mac)?;
+        }
         if let Some(mtu) = config.settings.mtu {
             port.set_mtu(i32::from(mtu))?;
         }
@@ -287,6 +299,19 @@ impl Port {
         Ok(())
     }
 
+    /// A macvtap device is the only end there is, so its MAC is ours, and we hear all multicast.
+    fn be_the_end(&mut self, mac: Option<Mac>) -> Result<(), Fault> {
+        let name = &self.name;
+        let was = macvtap::mac_of(name);
+        if let (Some(was), Some(is)) = (was, mac.filter(|mac| was != Some(*mac))) {
+            let fault = |e| Fault::new(format!("giving {name} the MAC {is}"), e);
+            self.control.set_mac(name, is).map_err(fault)?;
+            self.undo.push(Undo::Mac { was, is });
+        }
+        let fault = |e| Fault::new(format!("letting multicast through to {name}"), e);
+        self.control.set_all_multicast(name, true).map_err(fault)
+    }
+
     fn set_up(&mut self) -> Result<(), Fault> {
         let name = &self.name;
         let fault = |e| Fault::new(format!("setting {name} up"), e);
@@ -322,7 +347,10 @@ impl Port {
             Undo::Mtu { was, is } if self.control.mtu(name)? == *is => {
                 self.control.set_mtu(name, *was)
             }
-            Undo::Mtu { .. } => Ok(()),
+            Undo::Mac { was, is } if macvtap::mac_of(name) == Some(*is) => {
+                self.control.set_mac(name, *was)
+            }
+            Undo::Mtu { .. } | Undo::Mac { .. } => Ok(()),
             Undo::Down => self.control.set_up(name, false),
             Undo::Leave { bridge, index } => self.control.leave_bridge(bridge, *index),
         }
@@ -384,18 +412,27 @@ pub fn master_of(name: &str) -> Option<String> {
     Some(link.file_name()?.to_str()?.to_owned())
 }
 
-fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
+pub(super) fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
     Path::new("/sys/class/net").join(name).join(what)
 }
 
 /// Opens the descriptor: with offload where the kernel has it, else as a plain device. A device that
 /// was made with many queues wants to be asked for one of them; everything else that it was made with
 /// follows the opener.
-fn open_device(config: &PortConfig, existed: bool, wish: Wish) -> Result<Engine, Fault> {
+fn open_device(
+    control: &Control,
+    config: &PortConfig,
+    existed: bool,
+    wish: Wish,
+) -> Result<Engine, Fault> {
     let name = config.name.as_str();
     let (mode, kind, link) = match config.kind {
         PortKind::Tap => (Mode::Tap, libc::IFF_TAP, eth::HEADER),
         PortKind::Tun => (Mode::Tun, libc::IFF_TUN, 0),
+        PortKind::Macvtap { .. } => {
+            let (file, takes) = macvtap::open(control, name, libc::IFF_TAP)?;
+            return Ok(moved_by(name, wish, file, eth::HEADER, takes));
+        }
     };
     let queues = tun_flags(name).unwrap_or(0) & libc::IFF_MULTI_QUEUE;
     match sys::open_offloaded(name, kind | queues, vnet::HEADER) {
@@ -417,7 +454,7 @@ fn open_device(config: &PortConfig, existed: bool, wish: Wish) -> Result<Engine,
             .and_then(|iface| iface.set_non_blocking().map(|()| sys::own(iface)))
     };
     opened.map(|file| Engine::Plain(Plain::new(file, link))).map_err(|e| {
-        let cure = open_cure(&e, config.kind, existed, tun_flags(name));
+        let cure = open_cure(&e, &config.kind, existed, tun_flags(name));
         Fault::new(format!("opening {name}"), e).cure(cure)
     })
 }
@@ -449,7 +486,7 @@ fn tun_flags(name: &str) -> Option<i32> {
 /// What helps when opening failed.
 fn open_cure(
     error: &io::Error,
-    kind: PortKind,
+    kind: &PortKind,
     existed: bool,
     flags: Option<i32>,
 ) -> Option<&'static str> {
@@ -463,7 +500,9 @@ fn open_cure(
             Some("there is an interface of that name which is neither TUN nor TAP")
         }
         libc::EINVAL if existed => Some(match kind {
-            PortKind::Tap => "it exists, but not with mode tap; `ip tuntap` lists it",
+            PortKind::Tap | PortKind::Macvtap { .. } => {
+                "it exists, but not with mode tap; `ip tuntap` lists it"
+            }
             PortKind::Tun => "it exists, but not with mode tun; `ip tuntap` lists it",
         }),
         _ => None,
@@ -527,7 +566,7 @@ mod tests {
     #[test]
     fn each_common_failure_to_open_names_its_cure() {
         let cure = |code, existed, flags| {
-            open_cure(&error(code), PortKind::Tap, existed, flags).unwrap_or_default()
+            open_cure(&error(code), &PortKind::Tap, existed, flags).unwrap_or_default()
         };
         assert!(cure(libc::EPERM, false, None).contains("CAP_NET_ADMIN"));
         assert!(cure(libc::ENOENT, false, None).contains("modprobe tun"));

@@ -15,6 +15,12 @@ pub fn transport(src: IpAddr, dst: IpAddr, proto: u8, segment: &[u8]) -> u16 {
     !fold(pseudo(src, dst, proto, segment.len()) + sum(segment))
 }
 
+/// The sum of the pseudo-header of a segment of `len` bytes, not complemented: the half of a checksum
+/// that is there when the rest is left to be done.
+pub fn half(src: IpAddr, dst: IpAddr, proto: u8, len: usize) -> u16 {
+    fold(pseudo(src, dst, proto, len))
+}
+
 /// The CRC32c of `parts` one after another; SCTP writes it in little-endian order.
 pub fn crc32c(parts: &[&[u8]]) -> u32 {
     !parts.iter().fold(!0, |crc, part| crc32c_step(crc, part))

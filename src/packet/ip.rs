@@ -280,6 +280,17 @@ pub fn set_address(bytes: &mut [u8], which: Which, addr: IpAddr) {
     }
 }
 
+/// Writes the length of a whole IP packet into its header; the IPv4 header checksum follows.
+pub fn set_len(bytes: &mut [u8], len: u16) {
+    if bytes[0] >> 4 == 4 {
+        let was = u16::from_be_bytes([bytes[2], bytes[3]]);
+        checksum::replace(bytes, 10, was, len);
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+    } else {
+        bytes[4..6].copy_from_slice(&len.saturating_sub(40).to_be_bytes());
+    }
+}
+
 /// Which of the two addresses, and of the two ports behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {

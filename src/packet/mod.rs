@@ -15,6 +15,7 @@ pub mod vnet;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 
 pub use ip::{Fragment, Headers};
 
@@ -288,6 +289,23 @@ impl Packet {
         Some(&mut self.buf[self.start..self.start + count])
     }
 
+    /// Puts `new` in the place of some bytes of the packet, and says how long it is then; `None` if
+    /// they are not there, or if it would be too long for an IP packet.
+    pub fn splice(&mut self, place: Range<usize>, new: &[u8]) -> Option<u16> {
+        let rest = self.len().checked_sub(place.end)?;
+        if place.start > place.end {
+            return None;
+        }
+        let total = u16::try_from(place.start + new.len() + rest).ok()?;
+        let len = usize::from(total);
+        self.buf.resize(self.buf.len().max(self.start + len), 0);
+        let (from, to) = (self.start + place.start, self.start + place.end);
+        self.buf.copy_within(to..self.end, from + new.len());
+        self.buf[from..from + new.len()].copy_from_slice(new);
+        self.end = self.start + len;
+        Some(total)
+    }
+
     /// Cuts the packet to `len` bytes if it is longer.
     pub fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
@@ -399,7 +417,7 @@ drop_reasons! {
     GroupDestination = "group-destination",
     /// The transport header is cut short.
     TransportShort = "transport-short",
-    /// A TCP segment or UDP datagram for us with a wrong checksum.
+    /// A TCP segment or UDP datagram for us, or for a helper, with a wrong checksum.
     TransportChecksum = "transport-checksum",
     /// An ICMP message for us that is cut short or has a wrong checksum.
     IcmpMalformed = "icmp-malformed",
@@ -435,6 +453,8 @@ drop_reasons! {
     NoConnection = "no-connection",
     /// The connection table is full.
     TableFull = "table-full",
+    /// No room to remember what an FTP client has asked for.
+    HelperFull = "helper-full",
     /// The neighbour does not answer.
     NeighbourFailed = "neighbour-failed",
     /// Too many packets wait for the same neighbour.

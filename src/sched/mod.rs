@@ -91,6 +91,26 @@ impl Scheduler {
         }
     }
 
+    /// What it does, as half a sentence for people.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Rr => "each server in turn",
+            Self::Wrr => "each server in turn, as often as its weight says",
+            Self::Lc => "the server with the fewest connections",
+            Self::Wlc => "the fewest connections for its weight; the default",
+            Self::Lblc => "a destination address keeps its server, until that is overloaded",
+            Self::Lblcr => "a destination address keeps a set of servers, which grows under load",
+            Self::Dh => "by a hash of the destination address",
+            Self::Sh => "by a hash of the client's address",
+            Self::Sed => "the shortest expected delay: connections plus one, for its weight",
+            Self::Nq => "an idle server if there is one, else as sed",
+            Self::Fo => "the server of the highest weight that can be used",
+            Self::Ovf => "the highest weight that has fewer connections than its weight",
+            Self::Mh => "by Maglev's consistent hash of the client's address",
+            Self::Twos => "the less loaded of two that are drawn by weight",
+        }
+    }
+
     /// The scheduler of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|s| s.name() == name)

@@ -131,7 +131,8 @@ fn word(spec: &mut Spec, token: &str) -> Result<(), String> {
         return Ok(());
     }
     if let Some(text) = token.strip_prefix('"') {
-        spec.data = Some(text.trim_end_matches('"').as_bytes().to_vec());
+        let text = text.trim_end_matches('"').replace("\\r", "\r").replace("\\n", "\n");
+        spec.data = Some(text.into_bytes());
         return Ok(());
     }
     if let Some((name, value)) = token.split_once('=') {
