@@ -133,10 +133,7 @@ impl Engine {
             }
             Command::SetKnob { .. } => {
                 director.knobs = self.config.knobs.clone();
-                let knobs = &self.config.knobs;
-                self.slow.router = knobs.ip6_forward;
-                self.slow.limits.v4_ms = knobs.icmp_ratelimit_ms;
-                self.slow.limits.v6_ms = knobs.icmp6_ratelimit_ms;
+                self.slow.set_knobs(&self.config.knobs);
                 Ok(())
             }
             Command::AddPort { .. }

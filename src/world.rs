@@ -115,7 +115,7 @@ pub struct Knobs {
     pub ip_forward: bool,
     /// Route what is neither for us nor a service's (IPv6).
     pub ip6_forward: bool,
-    /// Milliseconds between ICMP errors to one target, 0 for no limit.
+    /// Milliseconds between two ICMP errors to an IPv4 target, after a burst; 0 is no limit.
     pub icmp_ratelimit_ms: u32,
     /// The same for IPv6.
     pub icmp6_ratelimit_ms: u32,

@@ -52,22 +52,17 @@ impl Knob {
     }
 }
 
-/// Those of the router, and `net.ipv4.vs.*`.
+/// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`, the limits of ICMP errors and
+/// `net.ipv4.vs.*`.
 pub const KNOBS: &[KnobInfo] = &[
     switch("net.ipv4.ip_forward", 1, "route IPv4 packets that are nobody's here")
         .at(|k| k.ip_forward.into(), |k, v| k.ip_forward = v != 0),
     switch("net.ipv6.conf.all.forwarding", 1, "route IPv6 packets that are nobody's here")
         .at(|k| k.ip6_forward.into(), |k, v| k.ip6_forward = v != 0),
-    range("net.ipv4.icmp_ratelimit", 0, INT, 1000, "milliseconds between ICMP errors to one host")
+    range("net.ipv4.icmp_ratelimit", 0, INT, 1000, "milliseconds between errors to one target")
         .at(|k| k.icmp_ratelimit_ms.into(), |k, v| k.icmp_ratelimit_ms = narrow(v)),
-    range(
-        "net.ipv6.icmp.ratelimit",
-        0,
-        INT,
-        1000,
-        "milliseconds between ICMPv6 errors to one host",
-    )
-    .at(|k| k.icmp6_ratelimit_ms.into(), |k, v| k.icmp6_ratelimit_ms = narrow(v)),
+    range("net.ipv6.icmp.ratelimit", 0, INT, 1000, "milliseconds between errors to one target")
+        .at(|k| k.icmp6_ratelimit_ms.into(), |k, v| k.icmp6_ratelimit_ms = narrow(v)),
     range(
         "net.ipv4.vs.amemthresh",
         0,

@@ -1,10 +1,10 @@
 //! How many ICMP errors may leave.
 //!
 //! Kept from the kernel: `icmp_ratelimit` and `icmp_ratemask` (one error a second to each target
-//! with a burst of 6, too-big messages exempt), the milder limit for IPv6 targets behind short
-//! prefixes, the limit of its own that errors about missing IPv4 routes have (one a second, a burst of
-//! 5, out of the same bucket), `icmp_msgs_per_sec` and `icmp_msgs_burst` (1000 a second overall with a
-//! burst of 50, asked before the target's own).
+//! with a burst of 6, too-big messages exempt), `icmp_msgs_per_sec` and `icmp_msgs_burst` (1000 a
+//! second overall with a burst of 50, asked first); that an IPv4 packet without a route costs twice,
+//! since routing (`error_cost`, `error_burst`) and ICMP draw from the same bucket; the milder limit for
+//! IPv6 targets behind short prefixes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,66 +15,70 @@ use crate::world::{Instant, Keyed, Map, Rng};
 /// Targets that are remembered; a target that is forgotten has its full burst again.
 const TARGETS_MAX: usize = 8192;
 
-/// So many errors a target is sent at once.
+/// Between two errors to a target, unless the operator says otherwise.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many at once to a target that was left in peace.
 const BURST: u32 = 6;
 
-/// What an error about a missing route costs beforehand, and how much there can be for that.
-const ROUTE_COST_MS: u32 = 1000;
-const ROUTE_BURST: u32 = 5;
+/// What routing takes and keeps of a target's bucket before it says that there is no way.
+const NO_ROUTE: Rate = Rate { interval: Duration::from_secs(1), burst: 5 };
 
 /// All targets together: a thousand a second, fifty at once.
-const OVERALL_COST: Duration = Duration::from_millis(1);
-const OVERALL_BURST: u32 = 50;
+const OVERALL: Rate = Rate { interval: Duration::from_millis(1), burst: 50 };
 
-/// A bucket that fills by a millisecond a millisecond.
+/// A token every `interval`, `burst` of them at most.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    interval: Duration,
+    burst: u32,
+}
+
+/// A bucket that time drips into; rates may differ from taking to taking.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    tokens_ms: u32,
-    filled: Instant,
+    held: Duration,
+    looked_at: Instant,
 }
 
 impl Bucket {
-    /// One that nobody has used for long.
+    /// As full as any.
     const fn full(now: Instant) -> Self {
-        Self { tokens_ms: u32::MAX, filled: now }
+        Self { held: Duration::from_secs(60), looked_at: now }
     }
 
-    /// Takes `cost_ms` if they are there, out of `burst` times as many at most: what is beyond is lost.
-    fn take(&mut self, now: Instant, cost_ms: u32, burst: u32) -> bool {
-        let most = cost_ms.saturating_mul(burst);
-        self.tokens_ms = self.tokens(now).min(most);
-        self.filled = now;
-        match self.tokens_ms.checked_sub(cost_ms) {
-            Some(rest) => self.tokens_ms = rest,
-            None => return false,
-        }
-        true
+    /// Takes what an error costs, if it is there. As in the kernel, looking pours off what is more
+    /// than a burst: all of it, at a rate without limit.
+    fn take(&mut self, now: Instant, rate: Rate) -> bool {
+        self.held = self.level(now).min(rate.interval * rate.burst);
+        self.looked_at = now;
+        let rest = self.held.checked_sub(rate.interval);
+        self.held = rest.unwrap_or(self.held);
+        rest.is_some()
     }
 
-    /// What is in it now.
-    fn tokens(&self, now: Instant) -> u32 {
-        let since = u32::try_from(now.since(self.filled).as_millis()).unwrap_or(u32::MAX);
-        self.tokens_ms.saturating_add(since)
+    fn level(&self, now: Instant) -> Duration {
+        self.held.saturating_add(now.since(self.looked_at))
     }
 }
 
 /// The buckets of one host.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// `net.ipv4.icmp_ratelimit`: milliseconds between errors to one target, 0 for no limit.
-    pub v4_ms: u32,
-    /// `net.ipv6.icmp.ratelimit`.
-    pub v6_ms: u32,
-    /// When all targets together have their full burst again.
-    overall_full: Instant,
+    overall: Bucket,
     targets: Map<IpAddr, Bucket>,
+    /// Between two errors to an IPv4 target (`net.ipv4.icmp_ratelimit`); zero is no limit.
+    pub interval_v4: Duration,
+    /// To an IPv6 target (`net.ipv6.icmp.ratelimit`).
+    pub interval_v6: Duration,
 }
 
 impl Limits {
-    /// Full buckets.
+    /// Full buckets, Linux's limits.
     pub fn new(rng: &mut Rng) -> Self {
+        let overall = Bucket::full(Instant::ZERO);
         let targets = Map::with_hasher(Keyed::new(rng));
-        Self { v4_ms: 1000, v6_ms: 1000, overall_full: Instant::ZERO, targets }
+        Self { overall, targets, interval_v4: INTERVAL, interval_v6: INTERVAL }
     }
 
     /// Whether `error` may be sent to `target`, to which a route for `prefix` bits leads, now; counts
@@ -83,34 +87,25 @@ impl Limits {
         if matches!(error, icmp::Error::TooBig(_)) {
             return true;
         }
-        let cost_ms = match target {
-            IpAddr::V4(_) => self.v4_ms,
-            IpAddr::V6(_) => self.v6_ms >> (128u8.saturating_sub(prefix) >> 5),
+        let interval = match target {
+            IpAddr::V4(_) => self.interval_v4,
+            IpAddr::V6(_) => self.interval_v6 / (1 << (128u8.saturating_sub(prefix) >> 5)),
         };
-        if !self.has_room(now, target, cost_ms) {
-            return false;
+        let rate = Rate { interval, burst: BURST };
+        if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(&target) {
+            let full = interval.max(INTERVAL) * BURST;
+            self.targets.retain(|_, bucket| bucket.level(now) < full);
+            if self.targets.len() >= TARGETS_MAX {
+                return false;
+            }
         }
-        let no_route = target.is_ipv4() && matches!(error, icmp::Error::NetUnreachable);
         let bucket = self.targets.entry(target).or_insert(Bucket::full(now));
-        if no_route && !bucket.take(now, ROUTE_COST_MS, ROUTE_BURST) {
+        // IPv4's routing has a limit of its own, and the same bucket.
+        let routing = matches!(error, icmp::Error::NetUnreachable) && target.is_ipv4();
+        if routing && !bucket.take(now, NO_ROUTE) {
             return false;
         }
-        let wait = self.overall_full.since(now);
-        if wait + OVERALL_COST > OVERALL_COST * OVERALL_BURST {
-            return false;
-        }
-        self.overall_full = self.overall_full.max(now).after(OVERALL_COST);
-        bucket.take(now, cost_ms, BURST)
-    }
-
-    /// Whether `target` is remembered or can be; targets with a full burst are forgotten for it.
-    fn has_room(&mut self, now: Instant, target: IpAddr, cost_ms: u32) -> bool {
-        if self.targets.len() < TARGETS_MAX || self.targets.contains_key(&target) {
-            return true;
-        }
-        let most = cost_ms.saturating_mul(BURST).max(ROUTE_COST_MS * ROUTE_BURST);
-        self.targets.retain(|_, bucket| bucket.tokens(now) < most);
-        self.targets.len() < TARGETS_MAX
+        self.overall.take(now, OVERALL) && bucket.take(now, rate)
     }
 }
 
@@ -133,6 +128,28 @@ mod tests {
         assert_eq!(sent(&mut limits, at(1000), target, 20), 1);
         assert_eq!(sent(&mut limits, at(3500), target, 20), 2);
         assert_eq!(sent(&mut limits, at(60_000), target, 20), 6);
+    }
+
+    #[test]
+    fn a_missing_route_costs_two_errors_and_one_when_nothing_is_said() {
+        let mut limits = Limits::new(&mut Rng::new(1));
+        let target = IpAddr::from([10, 0, 0, 1]);
+        let mut told = |ms, error| limits.allow(Instant::from_millis(ms), target, 24, error);
+        let no_route = icmp::Error::NetUnreachable;
+        let answers: Vec<_> = (0..5).map(|i| told(i * 30, no_route)).collect();
+        assert_eq!(answers, [true, true, false, false, false]);
+        assert!(!told(1100, no_route) && told(2300, icmp::Error::PortUnreachable));
+    }
+
+    #[test]
+    fn without_a_limit_all_is_told_and_every_word_empties_the_bucket_of_routing() {
+        let mut limits = Limits::new(&mut Rng::new(1));
+        limits.interval_v4 = Duration::ZERO;
+        let target = IpAddr::from([10, 0, 0, 1]);
+        assert_eq!(sent(&mut limits, Instant::ZERO, target, 20), 20);
+        let no_route = icmp::Error::NetUnreachable;
+        assert!(!limits.allow(Instant::from_millis(999), target, 24, no_route));
+        assert!(limits.allow(Instant::from_millis(1000), target, 24, no_route));
     }
 
     #[test]
@@ -165,23 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_route_costs_twice_and_never_comes_soon_after_another_error() {
-        let mut limits = Limits::new(&mut Rng::new(1));
-        let target = IpAddr::from([10, 0, 0, 1]);
-        let (at, none) = (Instant::from_millis, icmp::Error::NetUnreachable);
-        let told = |limits: &mut Limits, now, error| limits.allow(now, target, 24, error);
-        assert_eq!((0..9).filter(|_| told(&mut limits, at(0), none)).count(), 2);
-        assert_eq!(sent(&mut limits, at(0), target, 9), 0, "the third took the last for nothing");
-
-        limits.v4_ms = 0;
-        assert_eq!(sent(&mut limits, at(60_000), target, 40), 40);
-        assert!(!told(&mut limits, at(60_900), none), "what was left is lost without a limit");
-        assert!(told(&mut limits, at(62_000), none));
-    }
-
-    #[test]
     fn targets_of_ipv6_behind_short_prefixes_are_told_more() {
-        for (prefix, again_ms) in [(128, 1000), (64, 250), (32, 125), (0, 62)] {
+        for (prefix, again_ms) in [(128, 1000), (64, 250), (32, 125), (0, 63)] {
             let mut limits = Limits::new(&mut Rng::new(1));
             let target = IpAddr::from([0xfd80, 0, 0, 0, 0, 0, 0, 1]);
             let mut told = |now| {

@@ -30,6 +30,8 @@ pub const FRAME_MAX: usize = 65_535 + eth::HEADER;
 pub mod proto {
     /// Internet Control Message Protocol, RFC 792.
     pub const ICMP: u8 = 1;
+    /// Internet Group Management Protocol, RFC 3376.
+    pub const IGMP: u8 = 2;
     /// IPv4 encapsulation, RFC 2003.
     pub const IPIP: u8 = 4;
     /// Transmission Control Protocol, RFC 9293.

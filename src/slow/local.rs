@@ -48,6 +48,8 @@ impl Slow {
                 Ok(()) => self.refuse(now, net, &packet, Error::PortUnreachable),
                 Err(reason) => Outcome::Dropped(reason),
             },
+            // Whoever tells groups what it joins wants no answer.
+            (proto::IGMP, Family::V4) => Outcome::Dropped(DropReason::LocalUnwanted),
             _ => self.refuse(now, net, &packet, Error::ProtocolUnreachable),
         }
     }

@@ -25,7 +25,7 @@ use crate::net::neigh::{Action, Waiting};
 use crate::net::{frame, is_link_local, Hop, Router};
 use crate::packet::icmp::{self, Error, Source};
 use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Mac, Packet, Verdict, Why};
-use crate::world::{Instant, Rng};
+use crate::world::{Instant, Knobs, Rng};
 
 use fragment::{Added, Reassembly};
 
@@ -98,9 +98,8 @@ pub struct Slow {
     pub counters: Counters,
     /// Whether neighbour advertisements say that we are a router (RFC 4861 section 4.4).
     pub router: bool,
-    /// How many errors may be sent.
-    pub limits: Limits,
     rng: Rng,
+    limits: Limits,
     reassembly: Reassembly,
     /// Packets of our own among those that wait for neighbours.
     own_waiting: usize,
@@ -126,6 +125,13 @@ impl Slow {
             conflicts: Vec::new(),
             reported: Vec::new(),
         }
+    }
+
+    /// Takes over what the operator says about advertisements and errors.
+    pub fn set_knobs(&mut self, knobs: &Knobs) {
+        self.router = knobs.ip6_forward;
+        self.limits.interval_v4 = Duration::from_millis(knobs.icmp_ratelimit_ms.into());
+        self.limits.interval_v6 = Duration::from_millis(knobs.icmp6_ratelimit_ms.into());
     }
 
     /// Takes a packet that was punted. Its `link` is still the port that it came in by.
