@@ -181,9 +181,13 @@ def many(wires, station, frame, count):
         portion = min(count, PORTION)
         for _ in range(portion):
             wires.send(station, frame)
-        out += len(wires.gather(portion, ANSWER_S, 0))
+        out += len(heard(STRICT, wires.gather(portion, ANSWER_S, 0)))
         count -= portion
     return 0, f'{out} came out'
+
+
+# As a story that is not about neighbours.
+STRICT = {'arp': False}
 
 
 def heard(story, seen):

@@ -147,6 +147,12 @@ impl Fast {
         };
         let outer = || self.outer(&hop, binding, flow_hash);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
+        // A tunnel's outer header is of our own making: also what is behind an IPv6 one may be cut.
+        let outer_six = binding.forward == Forward::Tunnel && server.is_ipv6();
+        if outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu) {
+            let Hop { link, next, mtu } = hop;
+            return Err(Verdict::Punt(Why::TooLong { link, next, mtu }));
+        }
         Ok(self.leave(now, packet, hop, largest))
     }
 

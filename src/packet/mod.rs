@@ -48,6 +48,8 @@ pub mod proto {
     pub const AH: u8 = 51;
     /// ICMP for IPv6, RFC 4443.
     pub const ICMPV6: u8 = 58;
+    /// No next header, RFC 8200.
+    pub const NONE: u8 = 59;
     /// Stream Control Transmission Protocol, RFC 9260.
     pub const SCTP: u8 = 132;
 }

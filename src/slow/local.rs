@@ -48,8 +48,10 @@ impl Slow {
                 Ok(()) => self.refuse(now, net, &packet, Error::PortUnreachable),
                 Err(reason) => Outcome::Dropped(reason),
             },
-            // Whoever tells groups what it joins wants no answer.
-            (proto::IGMP, Family::V4) => Outcome::Dropped(DropReason::LocalUnwanted),
+            // Neither who tells what groups it is in nor who says nothing wants an answer.
+            (proto::IGMP, Family::V4) | (proto::NONE, Family::V6) => {
+                Outcome::Dropped(DropReason::LocalUnwanted)
+            }
             _ => self.refuse(now, net, &packet, Error::ProtocolUnreachable),
         }
     }
