@@ -53,7 +53,9 @@ def without_choice(frame, kernel, sent):
         if origin[:1] == b'' or origin[0] >> 4 != 6 or model[1:4] != origin[1:4]:
             packet[1:4] = bytes([packet[1] & 0xf0, 0, 0])
         if protocol == 44 and len(packet) >= 48:
-            packet[44:48], first = bytes(4), False
+            first, whole = not word(packet, 42) & 0xfff8, False
+            header, protocol = 48, packet[40]
+            packet[44:48] = bytes(4)
     if first and protocol == 17 and len(packet) >= header + 8 and word(packet, header + 2) == GUE_PORT:
         datagram = packet[header:]
         if whole and word(datagram, 6) and checksum(pseudo(packet, 17, len(datagram)) + bytes(datagram)):
