@@ -227,7 +227,8 @@ fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
         let header = packet.get(at..at + 8).ok_or(DropReason::ExtensionHeaders)?;
         let len = if next == FRAGMENT {
             let offset = u16::from_be_bytes([header[2], header[3]]);
-            kind = fragment(offset & !7 != 0, offset & 1 != 0);
+            // One that is first and last at once (RFC 6946) is put together like any: its header goes.
+            kind = fragment(offset & !7 != 0, true);
             8
         } else if next == proto::AH {
             8 + usize::from(header[1]) * 4
