@@ -16,7 +16,7 @@ export TAPVS
 # tool=package: what the build and the tests need beyond Rust.
 TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
 	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk unshare=util-linux watch=procps openssl=openssl vsftpd=vsftpd lftp=lftp \
+	timeout=coreutils awk=mawk vsftpd=vsftpd lftp=lftp unshare=util-linux watch=procps openssl=openssl \
 	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
 
 # Where `make install` puts what `make build` has built.
@@ -47,18 +47,17 @@ deps: ## install what is missing beyond Rust (Debian packages); nothing missing,
 	command -v apt-get >/dev/null || { echo "deps: install these by your own package manager:$$missing"; exit 1; }
 	[ "$$(id -u)" = 0 ] || { echo "deps: as root, run: apt-get install$$missing"; exit 1; }
 	echo "deps: installing$$missing"
-	# Some of them are daemons on a real host; the tests start what they need by themselves.
-	policy=/usr/sbin/policy-rc.d
-	if [ ! -e $$policy ]; then
-	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-	    printf '#!/bin/sh\nexit 101\n' >$$policy
-	    chmod 755 $$policy
-	fi
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 || {
 	    apt-get update >/dev/null
 	    apt-get install -y --no-install-recommends $$missing
 	}
+	# The tests start servers of their own; the ones that the packages start are nobody's wish.
+	for daemon in vsftpd ldirectord prometheus-node-exporter; do
+	    case "$$missing " in *" $$daemon "*)
+	        systemctl disable --now "$$daemon" >/dev/null 2>&1 || service "$$daemon" stop >/dev/null 2>&1 || true ;;
+	    esac
+	done
 
 build: ## build target/release/tapvs
 	$(CARGO) build --locked --release

@@ -277,4 +277,4 @@ def batch(line):
     """The program that can take the line along with others; `ipvsadm --restore` knows no `--set`."""
     if line.startswith('-') and not line.startswith('--set'):
         return 'ipvsadm '
-    return 'ip ' if line.startswith('ip ') else None
+    return 'ip ' if line.startswith('ip ') and not line.startswith('ip -') else None

@@ -163,11 +163,14 @@ def step(director, wires, word, fields, begun):
     if word == 'do':
         return fields[0], 'text', director.do(fields[0]), b''
     if word == 'tool':
-        return f'ipvsadm {fields[0]}', 'text', director.tool(fields[0]), b''
+        kind = 'conns' if fields[0].startswith('-Lnc') else 'text'
+        said = director.tool(fields[0])
+        return f'ipvsadm {fields[0]}', kind, said if kind == 'text' else (said[1], time.monotonic() - begun), b''
     if word == 'list':
         return 'ipvsadm -Ln', 'text', director.tool('-Ln'), b''
-    if word == 'conns':
-        return 'ipvsadm -Lnc', 'conns', (director.tool('-Lnc')[1], time.monotonic() - begun), b''
+    if word in ('conns', 'calls'):
+        arguments = '-Lnc' if word == 'conns' else '-Lnc --persistent-conn'
+        return f'ipvsadm {arguments}', 'conns', (director.tool(arguments)[1], time.monotonic() - begun), b''
     if word == 'stats':
         time.sleep(SUMMED_S)
         return 'ipvsadm -Ln --stats --exact', 'text', director.tool('-Ln --stats --exact'), b''

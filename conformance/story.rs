@@ -6,7 +6,8 @@
 //!
 //! Fields are parted by tabs: `story NAME`, `arp` (neighbours are part of the story), `topology LINE`,
 //! `rules LINE`, then steps: `send MS STATION FRAME ANSWERS TEXT`, `many MS STATION FRAME COUNT`, `do MS LINE`, `tool MS ARGUMENTS`,
-//! `list MS`, `conns MS`, `stats MS`, `wait MS`.
+//! `list MS`, `conns MS`, `calls MS`,
+//! `stats MS`, `wait MS`.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -69,12 +70,16 @@ fn told(file: &str, text: &str) -> Result<String, String> {
                 format!("many\t{ms}\t{from}\t{}\t{count}", digits_of(&frame_of(station, pattern)?))
             }
             Step::Do(command) | Step::Refused(command, _) => format!("do\t{ms}\t{command}"),
-            Step::Tool(arguments) => format!("tool\t{ms}\t{arguments}"),
+            Step::Tool(arguments) | Step::Show(arguments, _) => format!("tool\t{ms}\t{arguments}"),
+            Step::Zero(service) => format!("tool\t{ms}\t-Z {service}"),
+            Step::Calls(_) => format!("calls\t{ms}"),
             Step::List(_) => format!("list\t{ms}"),
             Step::Conns(_) => format!("conns\t{ms}"),
             Step::Stats(_) => format!("stats\t{ms}"),
             // Whatever comes is looked at, when it is time.
-            Step::Wait | Step::Drops(_) | Step::Expect(..) => format!("wait\t{ms}"),
+            Step::Wait | Step::Drops(_) | Step::Count(..) | Step::Expect(..) => {
+                format!("wait\t{ms}")
+            }
         };
         let _ = writeln!(out, "{done}");
     }

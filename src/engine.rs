@@ -13,7 +13,9 @@ use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
-use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Packet, Verdict, Why};
+use crate::packet::{
+    vnet, DropCounters, DropReason, Family, Headers, LinkId, Packet, Verdict, Why,
+};
 use crate::slow::{Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
@@ -452,6 +454,14 @@ fn add_route(router: &mut Router, prefix: Prefix, target: &RouteTarget) -> Resul
     let added = match target {
         RouteTarget::Local => {
             router.add_local_network(addr, len);
+            Ok(())
+        }
+        RouteTarget::LocalIn(table) => {
+            router.add_marked_network(addr, len, *table);
+            Ok(())
+        }
+        RouteTarget::Rule { mark, mask, table } => {
+            router.add_mark_rule(Family::of(addr), *mark, *mask, *table);
             Ok(())
         }
         RouteTarget::Dev(dev) => {

@@ -68,6 +68,8 @@ impl Fast {
         packet.mark = self.marks.mark(packet.link, &headers, packet.bytes());
         let journey = if self.router.is_local(headers.dst) {
             self.for_us(now, packet, headers, largest)
+        } else if packet.mark != 0 && self.router.is_local_by_mark(packet.mark, headers.dst) {
+            self.for_us(now, packet, headers, largest).map_err(in_silence)
         } else {
             self.through_us(now, packet, headers, largest)
         };
@@ -91,12 +93,32 @@ impl Fast {
             Decision::Refuse(error, reason) => return Err(refuse(error, reason)),
             Decision::Drop(reason) => return Err(Verdict::Drop(reason)),
             Decision::Learnt => return Err(Verdict::Drop(DropReason::TunnelError)),
+            Decision::Bypass => self.bypass(now, packet, &headers)?,
             Decision::Relay { at, told } => {
                 packet.pull(usize::from(at));
                 return Err(refuse(self.retold(told), DropReason::TunnelError));
             }
         };
         self.towards_server(now, packet, headers, &binding, largest)
+    }
+
+    /// What nobody serves goes on to where it was sent, if that is not here (`cache_bypass`). IPv6 is
+    /// entered first and found to be ours then.
+    fn bypass(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        headers: &Headers,
+    ) -> Result<Binding, Verdict> {
+        let (ours, gone) = (self.router.is_local(headers.dst), DropReason::NoDestination);
+        if ours && headers.family == Family::V4 {
+            return Err(refuse(Error::PortUnreachable, gone));
+        }
+        match self.director.bypass(now, packet, headers) {
+            Ok(binding) if !ours => Ok(binding),
+            Err(Decision::Drop(reason)) => Err(Verdict::Drop(reason)),
+            Ok(_) | Err(_) => Err(Verdict::Drop(gone)),
+        }
     }
 
     /// What a client is told about the tunnel to its server. The kernel counts a plain tunnel's header
@@ -244,6 +266,12 @@ impl Fast {
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl -= 1;
         if let Decision::Carry(binding) = self.director.related(now, packet, &headers) {
+            // It was forwarded once already, and is once more: the kernel counts both.
+            if headers.ttl <= 1 {
+                return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
+            }
+            ip::decrement_ttl(packet.bytes_mut(), headers.family);
+            headers.ttl -= 1;
             forward::rewrite(packet, &headers, &binding, || None).map_err(Verdict::Drop)?;
             let no_route = told(Error::NetUnreachable, DropReason::NoRoute);
             let hop = self.router.route(binding.dest.addr).ok_or(no_route)?;
@@ -254,7 +282,11 @@ impl Fast {
             Err(Decision::Refuse(error, reason)) => Err(told(error, reason)),
             Err(Decision::Drop(reason)) => Err(Verdict::Drop(reason)),
             Err(
-                Decision::Pass | Decision::Carry(_) | Decision::Learnt | Decision::Relay { .. },
+                Decision::Pass
+                | Decision::Carry(_)
+                | Decision::Learnt
+                | Decision::Bypass
+                | Decision::Relay { .. },
             ) => Ok(self.leave(now, packet, hop, largest)),
         }
     }
@@ -268,11 +300,24 @@ impl Fast {
 
     /// Sends a finished packet; one that came in fragments leaves in fragments no larger.
     fn leave(&mut self, now: Instant, packet: &mut Packet, hop: Hop, largest: u16) -> Verdict {
-        let mtu = hop.mtu.min(largest);
-        if largest != u16::MAX && packet.len() > usize::from(mtu) {
+        if largest != u16::MAX && packet.len() > usize::from(hop.mtu.min(largest)) {
+            // IPv6 is cut as little as any path must carry, and be it into one fragment.
+            let is_v6 = packet.bytes().first().is_some_and(|first| first >> 4 == 6);
+            let least = if is_v6 { ip::V6_MTU_MIN } else { 0 };
+            let mtu = hop.mtu.min(largest.max(least));
             return Verdict::Punt(Why::TooLong { link: hop.link, next: hop.next, mtu });
         }
         self.router.egress(now, packet, hop)
+    }
+}
+
+/// An address that is ours by a packet's mark alone is none that we speak from: who sent the packet
+/// hears nothing, neither from the director nor from the host.
+const fn in_silence(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Punt(Why::Error { reason, .. }) => Verdict::Drop(reason),
+        Verdict::Punt(Why::Local) => Verdict::Drop(DropReason::LocalUnwanted),
+        other @ (Verdict::Punt(_) | Verdict::Transmit(_) | Verdict::Drop(_)) => other,
     }
 }
 

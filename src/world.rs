@@ -115,17 +115,17 @@ pub struct Knobs {
     pub ip_forward: bool,
     /// Route what is neither for us nor a service's (IPv6).
     pub ip6_forward: bool,
+    /// One first packet in so many is dropped when `drop_packet` is 3.
+    pub am_droprate: u32,
     /// Milliseconds between two ICMP errors to an IPv4 target, after a burst; 0 is no limit.
     pub icmp_ratelimit_ms: u32,
     /// The same for IPv6.
     pub icmp6_ratelimit_ms: u32,
-    /// One first packet in so many is dropped when `drop_packet` is 3.
-    pub am_droprate: u32,
     /// Pages of available memory below which the automatic defences act.
     pub amemthresh: u32,
     /// No effect here.
     pub backup_only: bool,
-    /// A service by mark without a server sends packets on to their own address: never to one of ours.
+    /// A service by mark without a server sends packets on to where they were sent, unless that is here.
     pub cache_bypass: bool,
     /// No effect here.
     pub conntrack: bool,
@@ -143,6 +143,8 @@ pub struct Knobs {
     pub schedule_icmp: bool,
     /// As `drop_entry`: the second set of TCP tables.
     pub secure_tcp: u32,
+    /// Counters and rates are sampled; without, what is shown stands still.
+    pub run_estimation: bool,
     /// No effect here.
     pub snat_reroute: bool,
     /// 0: a SYN on an old connection stays with it; 1: TIME_WAIT and CLOSE are scheduled anew;
@@ -167,9 +169,9 @@ impl Default for Knobs {
         Self {
             ip_forward: true,
             ip6_forward: true,
+            am_droprate: 10,
             icmp_ratelimit_ms: 1000,
             icmp6_ratelimit_ms: 1000,
-            am_droprate: 10,
             amemthresh: 1024,
             backup_only: false,
             cache_bypass: false,
@@ -181,6 +183,7 @@ impl Default for Knobs {
             lblcr_expiration_s: 86400,
             schedule_icmp: false,
             secure_tcp: 0,
+            run_estimation: true,
             snat_reroute: true,
             conn_reuse_mode: 1,
             expire_nodest_conn: false,

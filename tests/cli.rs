@@ -418,10 +418,10 @@ fn a_socket_of_somebody_else_is_refused_in_one_line() {
     let is_root = std::fs::metadata(&tapvs.socket).expect("it is there").uid() == 0;
     let (mut program, copy) = (PathBuf::from(env!("CARGO_BIN_EXE_tapvs")), short("others.bin"));
     if is_root {
-        // Whoever is not root may not reach where it was built. Were it copied by ourselves, a
-        // process that another test starts meanwhile would hold it open for writing.
-        let copied = Command::new("cp").arg(&program).arg(&copy).status();
-        assert!(copied.expect("every system has cp").success());
+        // Whoever is not root may not reach where it was built. Another process writes the copy: what this
+        // one has open for writing, a child of another thread may hold for a moment, and it cannot be run.
+        let copied = Command::new("cp").args([&program, &copy]).status();
+        assert!(copied.expect("cp is there").success());
         program = copy.clone();
     }
     let mut command = Command::new(program);

@@ -24,6 +24,8 @@ const EXAMPLES: &[(&str, usize, &str, &[&str])] = &[
     ("-A -t 10.0.0.9:80", 8, "no-server", &["no server", "`-a -t 10.0.0.9:80 -r SERVER`"]),
     ("-A -f 7\n-a -f 7 -r 10.1.0.5", 8, "no-mark", &["iptables -t mangle", "--set-mark 7"]),
     ("-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.1.0.5 -w 0", 8, "all-drained", &["weight 0"]),
+    ("-A -t 10.0.0.9:80 -p --pe sip\n-a -t 10.0.0.9:80 -r 10.1.0.5", 8, "call-id", &["over UDP"]),
+    ("-A -u 10.0.0.9:80 --pe sip\n-a -u 10.0.0.9:80 -r 10.1.0.5", 8, "call-id", &["add `-p`"]),
     ("-A -t 10.7.0.9:80\n-a -t 10.7.0.9:80 -r 10.1.0.5", 8, "lost-virtual", &["no neighbour"]),
     (
         "net.ipv4.ip_forward = 0\n-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.1.0.5 -m",

@@ -234,7 +234,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
         22,
         &["unknown scheduler `shh`", "rr wrr lc wlc lblc lblcr dh sh"],
     ),
-    ("-A -u 10.0.0.1:80 --pe sip", 24, &["`sip` is known but not built"]),
+    ("-A -u 10.0.0.1:80 --pe spi", 24, &["persistence engine", "`sip`"]),
     ("-A -u 10.0.0.1:80 -p 2678401", 22, &["illegal timeout", "1 to 2678400"]),
     ("-A -u 10.0.0.1:80 -p0", 21, &["illegal timeout `0`"]),
     ("-A -u 10.0.0.1:80 -M 255.255.0.256", 22, &["illegal persistence mask"]),
@@ -478,4 +478,49 @@ fn no_text_makes_it_panic() {
 
 fn print(complaints: Vec<Complaint>) -> usize {
     complaints.iter().map(|complaint| complaint.to_string().len()).sum()
+}
+
+#[test]
+fn mh_is_refused_to_a_service_of_more_servers_than_its_table_has_places() {
+    let servers = |count: u16| -> String {
+        (1..=count).map(|port| format!("-a -t 10.0.0.1:80 -r 10.0.0.2:{port} -m\n")).collect()
+    };
+    let edited = |count| {
+        let text = format!("-A -t 10.0.0.1:80\n{}-E -t 10.0.0.1:80 -s mh\n", servers(count));
+        load("r", &text)
+    };
+    assert!(edited(4093).is_ok());
+    let complaints = edited(4094).expect_err("one too many");
+    let told: String = complaints.iter().map(ToString::to_string).collect();
+    assert!(told.contains("Invalid operation") && told.contains("4093"), "{told}");
+    let later = format!("-A -t 10.0.0.1:80 -s mh\n{}", servers(4100));
+    assert!(load("r", &later).is_ok(), "the kernel takes them, too");
+}
+
+#[test]
+fn rules_that_make_marked_packets_ours_are_read_and_printed() {
+    let text = "ip rule add from all fwmark 0x7/0xff lookup 100 prio 5\n\
+        ip -6 rule add fwmark 7 table 100\n\
+        ip route add local default dev lo table 100\n\
+        ip -6 route add local ::/0 dev lo table 100\n\
+        ip route add local 10.0.0.0/8 dev lo\n";
+    let config = load("r", text).expect("good rules");
+    let printed = config.to_string();
+    assert!(printed.contains("ip rule add fwmark 0x7/0xff table 100\n"), "{printed}");
+    assert!(printed.contains("ip -6 route add local ::/0 dev lo table 100\n"), "{printed}");
+    assert_eq!(load("again", &printed), Ok(config));
+    for (line, why) in [
+        ("ip rule add table 100", "fwmark"),
+        ("ip rule add fwmark 1", "table"),
+        ("ip rule add fwmark x table 100", "illegal mark"),
+        ("ip rule add fwmark 1 table 254", "no table of its own"),
+        ("ip rule add from 10.0.0.1 table 100", "`all`"),
+        ("ip rule del fwmark 1 table 100", "means nothing here"),
+        ("ip route add 10.0.0.0/8 via 10.1.1.1 table 100", "only what is ours"),
+        ("ip rule add fwmark 1 table 100\nip rule add fwmark 1 table 100", "exists already"),
+    ] {
+        let complaints = load("r", line).expect_err(line);
+        let told: String = complaints.iter().map(ToString::to_string).collect();
+        assert!(told.contains(why), "{line}: {told}");
+    }
 }

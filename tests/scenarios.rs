@@ -44,11 +44,50 @@ fn what_was_not_written_is_noticed_with_its_line() {
         (&format!("{right}\n 0ms drops no-route=1"), 8, "dropped:"),
         (&format!("{right}\n 0ms list\n    UDP 10.80.0.10:53 wrr"), 8, "10.80.0.10:53 rr"),
         (&format!("{right}\n 0ms conns"), 8, "unexpected UDP"),
+        (&format!("{right}\n 0ms count 2..9"), 8, "there are 1"),
+        (&format!("{right}\n 0ms show -Sn\n    -A -u 10.80.0.10:53 -s wrr"), 8, "-s rr"),
+        (&format!("{right}\n 0ms zero -u 10.80.0.10:54"), 8, "No such service"),
         (&format!("{right}\n 0ms rs9 < udp 1.1.1.1:1 > 2.2.2.2:2"), 8, "no station"),
     ] {
         let (at, said) = verdict(steps).expect_err(steps);
         assert!(at == line && said.contains(why), "{steps}: {at}: {said}");
     }
+}
+
+/// The kernel's recording `cli_rate`: twelve thousand packets, and rates that die away as in its
+/// estimator (a burst of a known size, then silence).
+#[test]
+fn large_numbers_and_rates_are_shown_as_the_kernel_counts_them() {
+    let flood = |count: usize| {
+        let packet = "udp 10.90.1.1:4000 > 10.80.0.10:53 data=1000";
+        let there =
+            format!(" 0ms client > {packet}\n 0ms rs1 < udp 10.90.1.1:4000 > 10.81.0.11:53\n");
+        there.repeat(count)
+    };
+    let shown = |at: &str, args: &str, numbers: [&str; 2]| {
+        let [service, server] = numbers;
+        let title = "IP Virtual Server version 1.2.1 (size=4096)";
+        let columns = match args {
+            "-Ln --rate" => "Prot LocalAddress:Port CPS InPPS OutPPS InBPS OutBPS",
+            _ => "Prot LocalAddress:Port Conns InPkts OutPkts InBytes OutBytes",
+        };
+        format!(
+            " {at} show {args}\n    {title}\n    {columns}\n    -> RemoteAddress:Port\n    \
+             UDP 10.80.0.10:53 {service}\n    -> 10.81.0.11:53 {server}\n"
+        )
+    };
+    let mut text = "# x\nrules\n -A -u 10.80.0.10:53 -s rr\n".to_owned();
+    text += " -a -u 10.80.0.10:53 -r 10.81.0.11:53 -m\npackets\n";
+    text += &flood(12_000);
+    for args in ["-Ln --stats", "-Ln --stats --exact"] {
+        text += &shown("3s", args, ["1 12000 0 12336000 0"; 2]);
+    }
+    // A quarter of the rate at once, and of what is left every two seconds.
+    for (at, rates) in [("3s", "0 1500 0 1542000 0"), ("5s", "0 1125 0 1156500 0")] {
+        text += &shown(at, "-Ln --rate", [rates; 2]);
+    }
+    let played = scenario::file::parse(&text).and_then(|case| scenario::run::play(&case));
+    assert_eq!(played, Ok(()));
 }
 
 fn walk(place: &Path, found: &mut Vec<PathBuf>) {

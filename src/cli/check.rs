@@ -42,6 +42,12 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
             }
             RouteTarget::Dev(dev) => writeln!(out, "  {network}: directly on {dev}")?,
             RouteTarget::Local => writeln!(out, "  {network}: all of it is ours")?,
+            RouteTarget::LocalIn(table) => {
+                writeln!(out, "  {network}: ours for packets that ask table {table}")?;
+            }
+            RouteTarget::Rule { mark, mask, table } => {
+                writeln!(out, "  packets marked {mark:#x}/{mask:#x} ask table {table}")?;
+            }
         }
     }
     heading(out, "Neighbours told", config.neighbours.is_empty())?;

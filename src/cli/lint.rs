@@ -110,6 +110,7 @@ const SERVER: &[(&str, ServerLint)] = &[
 const SERVICE: &[(&str, ServiceLint)] = &[
     ("no-server", no_server),
     ("all-drained", all_drained),
+    ("call-id", call_id),
     ("no-forwarding", no_forwarding),
     ("lost-virtual", lost_virtual),
     ("no-mark", no_mark),
@@ -176,13 +177,18 @@ impl<'a> View<'a> {
     /// Of a network and a route of the same length the route counts.
     fn way(&self, addr: IpAddr) -> Way<'a> {
         let near = self.near(addr);
-        let routes = self.config.routes.iter().filter(|(prefix, _)| prefix.contains(addr));
+        let by_mark =
+            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
+        let routes = self.config.routes.iter();
+        let routes = routes.filter(|(prefix, to)| prefix.contains(addr) && !by_mark(to));
         let Some((prefix, target)) = routes.max_by_key(|(prefix, _)| prefix.len) else {
             return near.map_or(Way::Nowhere, |(_, port)| Way::Near(port));
         };
         match (near, target) {
             (Some((len, port)), _) if len > prefix.len => Way::Near(port),
-            (_, RouteTarget::Local) => Way::Local,
+            (_, RouteTarget::Local | RouteTarget::LocalIn(_) | RouteTarget::Rule { .. }) => {
+                Way::Local
+            }
             (_, RouteTarget::Dev(dev)) => self.port(dev).map_or(Way::Nowhere, Way::Near),
             (_, RouteTarget::Via { gateway, dev: Some(dev) }) => {
                 Way::Gateway(*gateway, self.port(dev))
@@ -382,6 +388,21 @@ fn all_drained(_: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<S
             service_name(&spec.key)
         )
     })
+}
+
+/// The engine looks into datagrams alone, and without `-p` not at all.
+fn call_id(_: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
+    let name = service_name(&spec.key);
+    match (spec.key, spec.persistent_s) {
+        _ if !spec.sip => None,
+        (ServiceKey::Address { proto, .. }, Some(_)) if proto != proto::UDP => Some(format!(
+            "{name} goes by the Call-ID of SIP over UDP, so nothing reaches a server; leave `--pe sip` out"
+        )),
+        (_, None) => Some(format!(
+            "{name} has `--pe sip` without `-p`, so calls have no server of their own; add `-p`"
+        )),
+        (ServiceKey::Address { .. } | ServiceKey::Mark { .. }, Some(_)) => None,
+    }
 }
 
 fn no_forwarding(view: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<String> {

@@ -2,7 +2,6 @@
 //!
 //! The languages have a file each: `ipvs` for ipvsadm's, `host` for those of `ip` and `sysctl`,
 //! `nettools` for those of `ifconfig` and `route`, `marks` for those of `iptables`, `modules` for `modprobe`.
-//! [`NOT_BUILT`] is what exists in the kernel and not yet here.
 
 use std::net::Ipv6Addr;
 
@@ -11,10 +10,6 @@ use crate::sched::Scheduler;
 use super::complaint::{Fault, Mistake, Span};
 use super::grammar::{Given, Invocation, Line};
 use super::{host, ipvs, marks, modules, nettools, Command};
-
-/// What ipvsadm knows and this version cannot do: the kind of thing, and its name. Whoever builds
-/// one takes its row away.
-pub const NOT_BUILT: &[(&str, &str)] = &[("persistence engine", "sip")];
 
 /// A command, and where the words are that a refusal may be about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,31 +103,7 @@ pub(super) fn glued_port(text: &str) -> Option<(Ipv6Addr, u16)> {
     Some((addr.parse().ok()?, port.parse().ok()?))
 }
 
-/// Refuses what stands in [`NOT_BUILT`].
-pub(super) fn built(what: &'static str, name: &str, at: &Span) -> Result<(), Fault> {
-    if !NOT_BUILT.contains(&(what, name)) {
-        return Ok(());
-    }
-    let fault = Fault::new(at.clone(), Mistake::NotBuilt { what, name: name.to_owned() });
-    Err(match what {
-        "scheduler" => fault.expecting(format!("built in: {}", scheduler_names().join(" "))),
-        _ => fault,
-    })
-}
-
 /// The names that `-s` takes in this version.
 pub(super) fn scheduler_names() -> Vec<&'static str> {
     Scheduler::ALL.iter().map(|scheduler| scheduler.name()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_that_is_built_is_in_the_table_of_what_is_not() {
-        for scheduler in Scheduler::ALL {
-            assert!(!NOT_BUILT.contains(&("scheduler", scheduler.name())));
-        }
-    }
 }

@@ -193,13 +193,6 @@ pub enum Mistake {
         /// Which type.
         kind: &'static str,
     },
-    /// It exists in the kernel and not in this version.
-    NotBuilt {
-        /// What kind of thing.
-        what: &'static str,
-        /// Its name.
-        name: String,
-    },
     /// A mistake in `ip` or `sysctl`, as one sentence.
     Host(String),
     /// The line is well written, and what it asks for cannot be.
@@ -248,9 +241,6 @@ impl Mistake {
             Self::Illegal { option, command } => write!(f, "`{command}` takes no `{option}`"),
             Self::Refused(refusal) => write!(f, "{refusal}"),
             Self::Host(why) => f.write_str(why),
-            Self::NotBuilt { what, name } => {
-                write!(f, "{what} `{name}` is known but not built in this version")
-            }
             other => other.write_value(f),
         }
     }

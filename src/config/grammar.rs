@@ -151,6 +151,8 @@ pub enum Object {
     Route,
     /// `ip neighbour add`, `replace`.
     Neighbour,
+    /// `ip rule add`.
+    Rule,
 }
 
 /// The logical lines of a text: their words, or why there are none. Empty lines are left out.
@@ -512,7 +514,7 @@ fn typed(opt: Opt, word: &Word<'_>) -> String {
 }
 
 fn ip_line<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<IpLine<'a>, Fault> {
-    const OBJECTS: &str = "one of `tuntap`, `link`, `addr`, `route`, `neigh`";
+    const OBJECTS: &str = "one of `tuntap`, `link`, `addr`, `route`, `neigh`, `rule`";
     let missing = |after: &Word<'_>, what: &str| {
         let mistake = Mistake::MissingArgument(after.text.to_string());
         Fault::new(after.at.clone(), mistake).expecting(format!("expected {what}"))
@@ -534,7 +536,7 @@ fn ip_line<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<IpLine<'a>, Fau
         before = word;
     };
     let Some((kind, verbs)) = ip_object(&object.text) else {
-        let names = ["tuntap", "link", "addr", "address", "route", "neigh", "neighbour"];
+        let names = ["tuntap", "link", "addr", "address", "route", "neigh", "neighbour", "rule"];
         let mistake = Mistake::Host(format!("`ip {}` means nothing here", object.text));
         let near = advice(OBJECTS, &object.text, &names);
         return Err(Fault::new(object.at.clone(), mistake).expecting(near));
@@ -559,6 +561,7 @@ fn ip_object(word: &str) -> Option<(Object, &'static [&'static str])> {
         _ if short("route") => (Object::Route, &["add", "replace", "delete"]),
         _ if short("neighbor") || short("neighbour") => (Object::Neighbour, &["add", "replace"]),
         _ if short("link") => (Object::Link, &["set", "add"]),
+        _ if short("rule") => (Object::Rule, &["add"]),
         _ => return None,
     })
 }

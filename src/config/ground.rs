@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use crate::packet::{Endpoint, Family, Mac};
+use crate::sched::{Scheduler, MH_SERVERS_MAX};
 
 use super::knob::Knob;
 use super::marks::MarkRule;
@@ -18,6 +19,9 @@ use super::{
 
 /// The most ports of one tapvs.
 pub(super) const PORTS_MAX: usize = 64;
+
+/// The most `ip rule` lines and routes in tables; a marked packet is held against them.
+const ROUTE_RULES_MAX: usize = 64;
 
 /// The longest name of a network device, in bytes (`IFNAMSIZ` less its NUL).
 pub(super) const NAME_MAX: usize = 15;
@@ -51,6 +55,11 @@ impl Config {
             Command::EditService(spec) => {
                 let known = self.services.get_mut(&spec.key).ok_or(Refusal::NoSuchService)?;
                 check_service(spec)?;
+                // Servers that are added later are beyond mh's table as well, and get nobody.
+                let becomes = |kind| known.0.scheduler != kind && spec.scheduler == kind;
+                if becomes(Some(Scheduler::Mh)) && known.1.len() > MH_SERVERS_MAX {
+                    return Err(Refusal::TooManyServers);
+                }
                 known.0 = spec.clone();
                 Ok(())
             }
@@ -248,6 +257,7 @@ impl Config {
     ) -> Result<(), Refusal> {
         let fits = |target: &RouteTarget| match target {
             RouteTarget::Local => local,
+            RouteTarget::LocalIn(_) | RouteTarget::Rule { .. } => false,
             RouteTarget::Dev(port) => {
                 !local && gateway.is_none() && dev.is_none_or(|dev| dev == port)
             }
@@ -266,6 +276,12 @@ impl Config {
         Ok(())
     }
 
+    fn rules(&self) -> usize {
+        let by_mark =
+            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
+        self.routes.iter().filter(|(_, to)| by_mark(to)).count()
+    }
+
     fn add_route(
         &mut self,
         prefix: Prefix,
@@ -281,12 +297,21 @@ impl Config {
             RouteTarget::Via { gateway, .. } if !is_host(*gateway) => {
                 return Err(Refusal::Host(format!("{gateway} is no address of a gateway")));
             }
-            RouteTarget::Via { .. } | RouteTarget::Dev(_) | RouteTarget::Local => {}
+            RouteTarget::LocalIn(_) | RouteTarget::Rule { .. }
+                if self.rules() >= ROUTE_RULES_MAX =>
+            {
+                return Err(Refusal::Host(format!(
+                    "there are {ROUTE_RULES_MAX} such rules already"
+                )));
+            }
+            RouteTarget::Via { .. }
+            | RouteTarget::Dev(_)
+            | RouteTarget::Local
+            | RouteTarget::LocalIn(_)
+            | RouteTarget::Rule { .. } => {}
         }
-        // The kernel keeps local networks in a table of their own.
-        let local = |target: &RouteTarget| *target == RouteTarget::Local;
         let same = |(known, to): &&mut (Prefix, RouteTarget)| {
-            *known == prefix && local(to) == local(target)
+            *known == prefix && in_same_table(to, target)
         };
         match self.routes.iter_mut().find(same) {
             None => self.routes.push((prefix, target.clone())),
@@ -427,6 +452,13 @@ impl Config {
         let link_local = matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local());
         is_host(addr) && !link_local && !networks.any(|&own| is_broadcast_of(own, addr))
     }
+}
+
+/// Whether two routes are in one table, where there is place for one. The kernel keeps local networks
+/// in a table of their own.
+fn in_same_table(a: &RouteTarget, b: &RouteTarget) -> bool {
+    let plain = |to: &RouteTarget| matches!(to, RouteTarget::Via { .. } | RouteTarget::Dev(_));
+    a == b || (plain(a) && plain(b))
 }
 
 /// The kernel answers a prefix length of the mask that cannot be with EINVAL, as it does for the

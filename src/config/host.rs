@@ -10,7 +10,7 @@ use super::command::{Placed, Spots};
 use super::complaint::{advice, Fault, Mistake, Span};
 use super::grammar::{IpLine, Object, Word};
 use super::knob::{Knob, KNOBS};
-use super::{Command, LinkSettings, MacvtapMode, PortKind, Prefix, RouteTarget};
+use super::{marks, Command, LinkSettings, MacvtapMode, PortKind, Prefix, RouteTarget};
 
 /// The command of an `ip` line.
 ///
@@ -24,6 +24,7 @@ pub(super) fn ip(line: &IpLine<'_>) -> Result<Placed, Fault> {
         Object::Link => link(words),
         Object::Address => addr(words, line.family, change(line)),
         Object::Route => route(words, line.family, change(line)),
+        Object::Rule => rule(words, line.family),
         Object::Neighbour => neighbour(words, line.family, change(line) == Change::Replace),
     }
 }
@@ -329,6 +330,49 @@ struct RouteWords<'s, 'a> {
     to: Option<&'s Word<'a>>,
     via: Option<&'s Word<'a>>,
     dev: Option<&'s Word<'a>>,
+    table: Option<u32>,
+}
+
+/// The number of a routing table; the names are those of the kernel's own.
+fn table(words: &mut Words<'_, '_>, key: &Word<'_>) -> Result<u32, Fault> {
+    let word = words.value(key, "the table's number")?;
+    let table = number(&word.text, 1..=i64::from(u32::MAX)).and_then(|n| u32::try_from(n).ok());
+    table.filter(|table| !(253..=255).contains(table)).ok_or_else(|| {
+        host(word, format!("`{}` is no table of its own", word.text))
+            .expecting("expected its number, not 253, 254 or 255")
+    })
+}
+
+/// `ip rule add fwmark MARK[/MASK] table N`: which packets ask a table. Priorities do not matter here,
+/// since a table only says what is ours.
+fn rule(mut words: Words<'_, '_>, family: Option<Family>) -> Result<Placed, Fault> {
+    const KEYS: &[&str] = &["fwmark", "table", "lookup", "priority"];
+    let (mut marked, mut asked) = (None, None);
+    while let Some(word) = words.rest.next() {
+        match &*word.text {
+            "from" | "to" => {
+                let whom = words.value(word, "`all`")?;
+                if whom.text != "all" {
+                    return Err(unknown(whom, "ip rule add from", &["all"]));
+                }
+            }
+            "fwmark" => once(&mut marked, words.value(word, "a firewall mark")?, word)?,
+            "table" | "lookup" => once(&mut asked, table(&mut words, word)?, word)?,
+            "priority" | "pref" | "prio" => drop(words.value(word, "a number")?),
+            _ => return Err(unknown(word, "ip rule add", KEYS)),
+        }
+    }
+    let marked = marked.ok_or_else(|| words.needs("`fwmark MARK`"))?;
+    let table = asked.ok_or_else(|| words.needs("`table NUMBER`"))?;
+    let (mark, mask) = marked.text.split_once('/').unwrap_or((&marked.text, "0xffffffff"));
+    let (Some(mark), Some(mask)) = (marks::integer(mark), marks::integer(mask)) else {
+        return Err(host(marked, format!("illegal mark `{}`", marked.text))
+            .expecting("expected 0 to 4294967295, decimal or as in 0x10, perhaps with `/MASK`"));
+    };
+    let prefix = Prefix::any(family.unwrap_or(Family::V4));
+    let target = RouteTarget::Rule { mark: mark & mask, mask, table };
+    let spots = words.spots(marked.at.clone(), None);
+    Ok(Placed { command: Command::AddRoute { prefix, target, replace: false }, spots })
 }
 
 fn route(
@@ -336,7 +380,7 @@ fn route(
     family: Option<Family>,
     change: Change,
 ) -> Result<Placed, Fault> {
-    const KEYS: &[&str] = &["local", "to", "via", "dev", "default"];
+    const KEYS: &[&str] = &["local", "to", "via", "dev", "table", "default"];
     let mut said = RouteWords::default();
     while let Some(word) = words.rest.next() {
         match &*word.text {
@@ -344,6 +388,9 @@ fn route(
             "local" if said.to.is_none() => said.local = true,
             "to" => once(&mut said.to, words.value(word, "a network")?, word)?,
             "dev" => once(&mut said.dev, words.value(word, "the port's name")?, word)?,
+            "table" if change == Change::Add => {
+                once(&mut said.table, table(&mut words, word)?, word)?;
+            }
             "via" => {
                 let mut value = words.value(word, "the gateway's address")?;
                 if matches!(&*value.text, "inet" | "inet6") {
@@ -419,8 +466,15 @@ fn route_target(
                 Err(host(dev, format!("a local network is not on `{}`", dev.text))
                     .expecting("expected `dev lo`"))
             }
-            Some(_) | None => Ok((RouteTarget::Local, None)),
+            Some(_) | None => {
+                Ok((said.table.map_or(RouteTarget::Local, RouteTarget::LocalIn), None))
+            }
         };
+    }
+    if said.table.is_some() {
+        let why = "a table of its own says only what is ours".to_owned();
+        let fault = Fault::new(words.verb.clone(), Mistake::Host(why));
+        return Err(fault.expecting("expected `ip route add local NETWORK dev lo table N`"));
     }
     let dev = said.dev.map(|dev| dev.text.to_string());
     let Some(via) = said.via else {

@@ -13,7 +13,7 @@ use crate::packet::{proto, Endpoint, Family};
 use crate::sched::Scheduler;
 
 use super::address::{host_port, inet_aton, number, Literal, Names};
-use super::command::{built, scheduler_names, Placed, Spots};
+use super::command::{scheduler_names, Placed, Spots};
 use super::complaint::{advice, Fault, Mistake, Span};
 use super::grammar::{Given, Invocation, Word};
 use super::options::{written, Opt};
@@ -196,7 +196,7 @@ impl<'n> Said<'n> {
             Opt::Persistent => self.take_persistent(given, at),
             Opt::Netmask => self.take_mask(value, at),
             Opt::Pe => {
-                self.take_engine(value, &at);
+                self.take_engine(value, at);
                 Ok(())
             }
             Opt::SchedFlags => {
@@ -322,13 +322,8 @@ impl<'n> Said<'n> {
         let found = Scheduler::named(value);
         if found.is_none() && value != "none" {
             let what = format!("one of {}", scheduler_names().join(" "));
-            let fault = built("scheduler", value, &at).err().unwrap_or_else(|| {
-                Fault::new(at, Mistake::Scheduler(value.to_owned())).expecting(advice(
-                    &what,
-                    value,
-                    &scheduler_names(),
-                ))
-            });
+            let advice = advice(&what, value, &scheduler_names());
+            let fault = Fault::new(at, Mistake::Scheduler(value.to_owned())).expecting(advice);
             self.unknown.get_or_insert(fault);
         }
         self.scheduler = Some((found, value.to_owned()));
@@ -366,14 +361,11 @@ impl<'n> Said<'n> {
         Ok(())
     }
 
-    fn take_engine(&mut self, value: &str, at: &Span) {
+    fn take_engine(&mut self, value: &str, at: Span) {
         self.sip = value == "sip";
-        let fault = built("persistence engine", value, at).err().or_else(|| {
-            let mistake = Mistake::Engine(value.to_owned());
+        if !self.sip {
             let advice = advice("`sip`", value, &["sip"]);
-            (!self.sip).then(|| Fault::new(at.clone(), mistake).expecting(advice))
-        });
-        if let Some(fault) = fault {
+            let fault = Fault::new(at, Mistake::Engine(value.to_owned())).expecting(advice);
             self.unknown.get_or_insert(fault);
         }
     }

@@ -80,8 +80,7 @@ pub const KNOBS: &[KnobInfo] = &[
     range("net.ipv4.vs.secure_tcp", 0, 3, 0, "stricter TCP states when memory is short")
         .at(|k| k.secure_tcp.into(), |k, v| k.secure_tcp = narrow(v)),
     switch("net.ipv4.vs.cache_bypass", 0, "send what finds no server to its own address")
-        .at(|k| k.cache_bypass.into(), |k, v| k.cache_bypass = v != 0)
-        .moot("only packets to addresses of ours reach a service, and those are never sent on"),
+        .at(|k| k.cache_bypass.into(), |k, v| k.cache_bypass = v != 0),
     switch("net.ipv4.vs.expire_nodest_conn", 0, "end connections whose server was removed")
         .at(|k| k.expire_nodest_conn.into(), |k, v| k.expire_nodest_conn = v != 0),
     switch("net.ipv4.vs.expire_quiescent_template", 0, "forget clients of a server of weight 0")
@@ -114,7 +113,8 @@ pub const KNOBS: &[KnobInfo] = &[
     switch("net.ipv4.vs.backup_only", 0, "do not balance while the backup daemon runs")
         .at(|k| k.backup_only.into(), |k, v| k.backup_only = v != 0)
         .moot("there is no backup daemon yet"),
-    switch("net.ipv4.vs.run_estimation", 1, "count rates"),
+    switch("net.ipv4.vs.run_estimation", 1, "sample counters and rates for listings")
+        .at(|k| k.run_estimation.into(), |k, v| k.run_estimation = v != 0),
     switch("net.ipv4.vs.sync_version", 1, "version of the sync messages that are sent"),
     range("net.ipv4.vs.sync_threshold", 0, INT, 3, "packets after which a connection is synced"),
     range("net.ipv4.vs.sync_refresh_period", 0, INT, 0, "seconds between syncs of a connection"),

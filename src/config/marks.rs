@@ -282,8 +282,8 @@ impl Said {
         }
         let with_mask = matches!(&*option.text, "--set-mark" | "--set-xmark");
         let (value, mask) = match text.text.split_once('/').filter(|_| with_mask) {
-            Some((value, mask)) => (c_number(value), c_number(mask)),
-            None => (c_number(&text.text), Some(u32::MAX)),
+            Some((value, mask)) => (integer(value), integer(mask)),
+            None => (integer(&text.text), Some(u32::MAX)),
         };
         let (Some(value), Some(mask)) = (value, mask) else {
             return Err(host(text, format!("illegal mark `{}`", text.text)).expecting(
@@ -450,7 +450,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Decimal, or hexadecimal with `0x`.
-fn c_number(text: &str) -> Option<u32> {
+pub(super) fn integer(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
             u32::from_str_radix(digits, 16).ok()

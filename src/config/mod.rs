@@ -279,6 +279,18 @@ pub enum RouteTarget {
     Dev(String),
     /// `local … dev lo`: the whole network is ours.
     Local,
+    /// Ours for packets that a rule sends to this table (`ip route add local … table N`).
+    LocalIn(u32),
+    /// Packets with a mark ask a table first (`ip rule add fwmark M/MASK table N`); the prefix is the
+    /// whole family.
+    Rule {
+        /// The mark, as far as the mask goes.
+        mark: u32,
+        /// Which bits of it count.
+        mask: u32,
+        /// The table's number.
+        table: u32,
+    },
 }
 
 /// One thing that the operator wants.
@@ -418,6 +430,8 @@ pub enum Refusal {
     OutOfRange,
     /// An address that cannot be a real server's.
     NotUnicast,
+    /// `-E -s mh` of a service with more servers than its table has places.
+    TooManyServers,
     /// `-s`, `--pe`: nobody knows the name.
     UnknownScheduler,
     /// `--start-daemon` of one that runs.
@@ -439,7 +453,8 @@ impl fmt::Display for Refusal {
             Self::DestExists => "Destination already exists",
             Self::NoSuchDest => "No such destination",
             Self::OutOfRange => "Numerical result out of range",
-            Self::NotUnicast => {
+            // The kernel's errno is the same for both.
+            Self::NotUnicast | Self::TooManyServers => {
                 "Invalid operation.  Possibly wrong module version, address not unicast, ..."
             }
             Self::UnknownScheduler => "Scheduler or persistence engine not found",

@@ -284,6 +284,12 @@ fn write_route(
         }
         RouteTarget::Dev(dev) => write!(f, "ip{ip} route {verb} {prefix} dev {}", Quoted(dev)),
         RouteTarget::Local => write!(f, "ip{ip} route {verb} local {prefix} dev lo"),
+        RouteTarget::LocalIn(table) => {
+            write!(f, "ip{ip} route {verb} local {prefix} dev lo table {table}")
+        }
+        RouteTarget::Rule { mark, mask, table } => {
+            write!(f, "ip{ip} rule {verb} fwmark {mark:#x}/{mask:#x} table {table}")
+        }
     }
 }
 

@@ -248,6 +248,7 @@ fn missed(mistake: &Mistake) -> Option<Made> {
         | Refusal::DestExists
         | Refusal::OutOfRange
         | Refusal::NotUnicast
+        | Refusal::TooManyServers
         | Refusal::UnknownScheduler
         | Refusal::DaemonRuns
         | Refusal::NoDaemon
@@ -290,6 +291,9 @@ fn refused(config: &Config, placed: &Placed, refusal: Refusal) -> Fault {
             spots.server.clone().or_else(|| spots.service.clone()),
             Some("expected the address of a single host, not multicast, broadcast or link-local"),
         ),
+        Refusal::TooManyServers => {
+            (spots.service.clone(), Some("expected a service of at most 4093 servers for `mh`"))
+        }
         Refusal::NoDevice => (spots.object.clone(), Some(NO_PORT)),
         Refusal::UnknownScheduler | Refusal::DaemonRuns | Refusal::NoDaemon => (None, None),
         Refusal::Host(why) if why.starts_with("a route to") => (spots.network.clone(), None),
@@ -325,7 +329,10 @@ fn named_port(command: &Command) -> Option<&str> {
         Command::RemoveRoute { dev, .. } => dev.as_deref(),
         Command::AddRoute { target, .. } => match target {
             RouteTarget::Dev(dev) | RouteTarget::Via { dev: Some(dev), .. } => Some(dev),
-            RouteTarget::Via { dev: None, .. } | RouteTarget::Local => None,
+            RouteTarget::Via { dev: None, .. }
+            | RouteTarget::Local
+            | RouteTarget::LocalIn(_)
+            | RouteTarget::Rule { .. } => None,
         },
         Command::AddMarkRule { rule, .. } => rule.matches.in_port.as_ref().map(|port| &*port.want),
         Command::AddPort { .. }

@@ -3,8 +3,9 @@
 //! Kept from the kernel: a connection is known by protocol, client and virtual endpoint, and its
 //! replies by the client and the server's (or, unless translated, the virtual) endpoint; both hash
 //! by the client's end alone, so one index serves both directions. Persistence templates live in the
-//! same table with client port 0.
+//! same table with client port 0; those of calls (`--pe sip`) hash by their Call-ID.
 
+mod call;
 pub mod state;
 pub mod table;
 mod wheel;
@@ -31,6 +32,8 @@ pub enum Forward {
     Tunnel,
     /// To the server's link address, unchanged.
     Route,
+    /// To no server, but where the client sent them.
+    Bypass,
 }
 
 /// Facts about a connection that are true or not.
@@ -50,6 +53,8 @@ impl Flags {
     pub const TEMPLATE: Self = Self(0x1000);
     /// Lives for one packet and is in no table.
     pub const ONE_PACKET: Self = Self(0x2000);
+    /// A template that is known by a Call-ID as well, and hashed by that.
+    pub const CALL: Self = Self(0x4000);
 
     /// Whether any flag of `other` is set.
     pub const fn has(self, other: Self) -> bool {
@@ -144,7 +149,7 @@ impl Conn {
     pub const fn reply_source(&self) -> Endpoint {
         match self.forward {
             Forward::Masq => self.dest,
-            Forward::Tunnel | Forward::Route => self.virt,
+            Forward::Tunnel | Forward::Route | Forward::Bypass => self.virt,
         }
     }
 }

@@ -7,13 +7,14 @@
 
 use std::net::IpAddr;
 
+use super::call::Calls;
 use super::wheel::Wheel;
 use super::{Conn, ConnId, Flags, NONE};
 use crate::packet::{Endpoint, Flow};
 use crate::world::{Instant, Rng};
 
 /// Entries of a chunk.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 
 /// Buckets of an empty table; a power of two.
 const BUCKETS_MIN: usize = 256;
@@ -81,6 +82,8 @@ fn chunk_len(chunks: &[Vec<Conn>]) -> usize {
 #[derive(Debug)]
 pub struct Table {
     arena: Arena,
+    /// The Call-IDs of templates that have one.
+    calls: Calls,
     buckets: Vec<u32>,
     wheel: Wheel,
     len: usize,
@@ -95,6 +98,7 @@ impl Table {
     pub fn new(limit: usize, rng: &mut Rng) -> Self {
         Self {
             arena: Arena { chunks: Vec::new(), free: NONE },
+            calls: Calls::default(),
             buckets: vec![NONE; BUCKETS_MIN],
             wheel: Wheel::new(),
             len: 0,
@@ -159,20 +163,41 @@ impl Table {
         conn.client.port = port;
         conn.flags.clear(Flags::NO_CLIENT_PORT);
         self.expected -= 1;
-        let (proto, client) = (conn.proto, conn.client);
-        let bucket = self.bucket(proto, client);
+        let bucket = self.home(id.0);
         self.arena.at_mut(id.0).chain = std::mem::replace(&mut self.buckets[bucket], id.0);
     }
 
     /// The template of a client network and a virtual endpoint.
     pub fn find_template(&self, proto: u8, client: IpAddr, virt: Endpoint) -> Option<ConnId> {
         self.find(proto, Endpoint::new(client, 0), |conn| {
-            conn.virt == virt && conn.flags.has(Flags::TEMPLATE)
+            conn.virt == virt && conn.flags.has(Flags::TEMPLATE) && !conn.flags.has(Flags::CALL)
         })
     }
 
+    /// The template of a client network, a virtual endpoint and a Call-ID.
+    pub fn find_call(
+        &self,
+        proto: u8,
+        client: IpAddr,
+        virt: Endpoint,
+        call: &[u8],
+    ) -> Option<ConnId> {
+        let is_it = |id: &ConnId| {
+            let conn = self.arena.at(id.0);
+            conn.flags.has(Flags::CALL)
+                && (conn.proto, conn.client.addr, conn.virt) == (proto, client, virt)
+                && self.calls.at(id.0) == call
+        };
+        self.chain(self.bucket(self.hash_call(call))).find(is_it)
+    }
+
+    /// The Call-ID that a template is known by.
+    pub fn call(&self, id: ConnId) -> Option<&[u8]> {
+        self.get(id).flags.has(Flags::CALL).then(|| self.calls.at(id.0))
+    }
+
     fn find(&self, proto: u8, client: Endpoint, matches: impl Fn(&Conn) -> bool) -> Option<ConnId> {
-        let mut id = self.buckets[self.bucket(proto, client)];
+        let mut id = self.buckets[self.bucket(self.hash(proto, client))];
         while id != NONE {
             let conn = self.arena.at(id);
             if conn.client == client && conn.proto == proto && matches(conn) {
@@ -187,18 +212,38 @@ impl Table {
     ///
     /// # Errors
     /// [`Full`] when the limit is reached.
-    pub fn insert(&mut self, now: Instant, mut conn: Conn) -> Result<ConnId, Full> {
+    pub fn insert(&mut self, now: Instant, conn: Conn) -> Result<ConnId, Full> {
+        self.put(now, conn, &[])
+    }
+
+    /// Puts a template in that is known by a Call-ID as well; what is longer than 255 bytes is cut.
+    ///
+    /// # Errors
+    /// [`Full`] when the limit is reached.
+    pub fn insert_call(
+        &mut self,
+        now: Instant,
+        mut template: Conn,
+        call: &[u8],
+    ) -> Result<ConnId, Full> {
+        template.flags.set(Flags::CALL);
+        self.put(now, template, call)
+    }
+
+    fn put(&mut self, now: Instant, mut conn: Conn, call: &[u8]) -> Result<ConnId, Full> {
         if self.len >= self.limit {
             return Err(Full);
         }
         self.split_a_bucket();
-        let bucket = self.bucket(conn.proto, conn.client);
-        conn.chain = self.buckets[bucket];
         conn.deadline = now.after(seconds(conn.timeout_s));
-        let deadline = conn.deadline;
+        let (deadline, is_call) = (conn.deadline, conn.flags.has(Flags::CALL));
         self.expected += usize::from(conn.flags.has(Flags::NO_CLIENT_PORT));
         let id = self.arena.put(conn);
-        self.buckets[bucket] = id;
+        if is_call {
+            self.calls.put(id, call);
+        }
+        let bucket = self.home(id);
+        self.arena.at_mut(id).chain = std::mem::replace(&mut self.buckets[bucket], id);
         self.wheel.link(&mut self.arena, id, deadline);
         self.len += 1;
         Ok(ConnId(id))
@@ -273,10 +318,13 @@ impl Table {
     }
 
     /// The entries at `place`, for looking at all of them a few at a time: places count from 0, and
-    /// beyond the last there is `None`. What comes or goes in between is seen or not.
-    pub fn entries(&self, place: usize) -> Option<impl Iterator<Item = &Conn>> {
+    /// beyond the last there is `None`. What comes or goes in between is seen or not. With each, the
+    /// Call-ID that it is known by.
+    pub fn entries(&self, place: usize) -> Option<impl Iterator<Item = (&Conn, Option<&[u8]>)>> {
         let chunk = self.arena.chunks.get(place)?;
-        Some(chunk.iter().filter(|conn| conn.flags.0 & FREE == 0))
+        let first = u32::try_from(place * CHUNK).ok()?;
+        let all = (first..).map(ConnId).zip(chunk).filter(|(_, conn)| conn.flags.0 & FREE == 0);
+        Some(all.map(|(id, conn)| (conn, self.call(id))))
     }
 
     /// The places of the entries for which `wanted` says so.
@@ -298,14 +346,26 @@ impl Table {
     pub fn ids_of_bucket(&self, number: u64) -> impl Iterator<Item = ConnId> + '_ {
         let count = self.buckets.len() as u64;
         let bucket = usize::try_from(number % count).expect("below the number of buckets");
+        self.chain(bucket)
+    }
+
+    fn chain(&self, bucket: usize) -> impl Iterator<Item = ConnId> + '_ {
         let some = |id: u32| (id != NONE).then_some(id);
         let chain = move |&id: &u32| some(self.arena.at(id).chain);
         std::iter::successors(some(self.buckets[bucket]), chain).map(ConnId)
     }
 
+    /// The bucket that an entry belongs into.
+    fn home(&self, id: u32) -> usize {
+        let conn = self.arena.at(id);
+        self.bucket(match conn.flags.has(Flags::CALL) {
+            true => self.hash_call(self.calls.at(id)),
+            false => self.hash(conn.proto, conn.client),
+        })
+    }
+
     /// Linear hashing: the buckets below `len - 2^k` have been split.
-    fn bucket(&self, proto: u8, client: Endpoint) -> usize {
-        let hash = self.hash(proto, client);
+    fn bucket(&self, hash: usize) -> usize {
         let level = self.buckets.len().ilog2();
         let fine = hash & ((2 << level) - 1);
         if fine < self.buckets.len() {
@@ -327,6 +387,14 @@ impl Table {
         mixed as usize
     }
 
+    /// Templates of calls hash by their Call-ID alone: all calls of a telephone exchange come from
+    /// one client.
+    #[expect(clippy::cast_possible_truncation, reason = "the best bits of a hash are kept")]
+    fn hash_call(&self, call: &[u8]) -> usize {
+        let word = |part: &[u8]| part.iter().fold(1, |word, &byte| word << 8 | u64::from(byte));
+        call.chunks(7).fold(self.key, |hash, part| mix(hash, word(part) ^ self.key)) as usize
+    }
+
     /// Adds a bucket while there are fewer than entries, and moves what belongs there.
     fn split_a_bucket(&mut self) {
         if self.len < self.buckets.len() {
@@ -339,9 +407,8 @@ impl Table {
         // Appending at the tails keeps the newest first in both halves.
         let mut tails = [(from, NONE), (self.buckets.len() - 1, NONE)];
         while id != NONE {
-            let conn = self.arena.at(id);
-            let next = conn.chain;
-            let half = usize::from(self.bucket(conn.proto, conn.client) != from);
+            let next = self.arena.at(id).chain;
+            let half = usize::from(self.home(id) != from);
             let (bucket, tail) = tails[half];
             match tail {
                 NONE => self.buckets[bucket] = id,
@@ -354,8 +421,7 @@ impl Table {
     }
 
     fn unchain(&mut self, id: ConnId) {
-        let conn = self.arena.at(id.0);
-        let (bucket, next) = (self.bucket(conn.proto, conn.client), conn.chain);
+        let (bucket, next) = (self.home(id.0), self.arena.at(id.0).chain);
         let mut at = self.buckets[bucket];
         if at == id.0 {
             self.buckets[bucket] = next;

@@ -145,6 +145,9 @@ fn connection(json: &mut Json, conn: &ConnView) {
     json.text("state", &conn.state);
     json.number("expires", conn.expires_s);
     json.flag("template", conn.template);
+    if let Some(call) = &conn.call {
+        json.text("call_id", call);
+    }
     json.object("client", |json| endpoint(json, conn.client));
     json.object("virtual", |json| endpoint(json, conn.virt));
     json.object("server", |json| endpoint(json, conn.dest));

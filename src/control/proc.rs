@@ -131,7 +131,11 @@ fn connections(conns: &[ConnView]) -> String {
             .to_owned();
     for conn in conns {
         conn_start(&mut out, conn);
-        let _ = writeln!(out, " {:>7}", conn.expires_s);
+        let _ = write!(out, " {:>7}", conn.expires_s);
+        if let Some(call) = &conn.call {
+            let _ = write!(out, " sip {call}");
+        }
+        out.push('\n');
     }
     out
 }
@@ -265,7 +269,7 @@ mod tests {
     #[test]
     fn connections_and_their_origins_share_their_front() {
         let at = |addr: &str, port| Endpoint::new(addr.parse().expect("address"), port);
-        let conn = ConnView {
+        let mut conn = ConnView {
             proto: 6,
             client: at("10.0.0.2", 1000),
             virt: at("10.1.1.1", 80),
@@ -273,8 +277,9 @@ mod tests {
             state: "ESTABLISHED".to_owned(),
             expires_s: 896,
             template: false,
+            call: None,
         };
-        let picture = Snapshot { conns: vec![conn], ..Snapshot::default() };
+        let picture = Snapshot { conns: vec![conn.clone()], ..Snapshot::default() };
         assert_eq!(
             File::Connections.text(&picture).lines().nth(1),
             Some("TCP 0A000002 03E8 0A010101 0050 AC100002 1F90 ESTABLISHED     896")
@@ -283,6 +288,8 @@ mod tests {
             File::Origins.text(&picture).lines().nth(1),
             Some("TCP 0A000002 03E8 0A010101 0050 AC100002 1F90 ESTABLISHED LOCAL      896")
         );
+        conn.call = Some("bbb@h".to_owned());
+        assert!(connections(&[conn]).ends_with("ESTABLISHED     896 sip bbb@h\n"));
     }
 
     #[test]

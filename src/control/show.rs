@@ -286,8 +286,12 @@ fn connections(conns: &[ConnView], engine: bool, names: &dyn Reverse) -> String 
         let expires = format!("{:02}:{:02}", conn.expires_s / 60, conn.expires_s % 60);
         let (protocol, state) = (conn_protocol(conn.proto), &conn.state);
         let (client, virt, dest) = (at(conn.client), at(conn.virt), at(conn.dest));
-        let _ =
-            writeln!(out, "{protocol:<3} {expires:<6} {state:<11} {client:<18} {virt:<18} {dest}");
+        let _ = write!(out, "{protocol:<3} {expires:<6} {state:<11} {client:<18} {virt:<18} ");
+        // The tool's widths here are not those of its title.
+        let _ = match conn.call.as_ref().filter(|_| engine) {
+            Some(call) => writeln!(out, "{dest:<16} {:<18} {call}", "sip"),
+            None => writeln!(out, "{dest}"),
+        };
     }
     out
 }
@@ -560,6 +564,7 @@ mod tests {
             state: state.to_owned(),
             expires_s,
             template: false,
+            call: None,
         };
         let conns = [
             conn(6, "10.0.0.2:1000", "10.1.1.1:80", "172.16.0.4:8080", "ESTABLISHED", 899),

@@ -88,6 +88,8 @@ pub struct ConnView {
     pub expires_s: u64,
     /// Whether it is a template.
     pub template: bool,
+    /// The Call-ID that a template is known by (`--pe sip`).
+    pub call: Option<String>,
 }
 
 /// The counters of the whole.
@@ -159,13 +161,14 @@ pub fn put_service(out: &mut String, director: &Director, key: &ServiceKey) -> b
     true
 }
 
-/// Writes the line of a connection.
-pub fn put_conn(out: &mut String, now: Instant, conn: &Conn) {
+/// Writes the line of a connection; `call` is the Call-ID that it is known by, in Latin-1.
+pub fn put_conn(out: &mut String, now: Instant, conn: &Conn, call: Option<&[u8]>) {
     let Conn { proto, client, virt, dest, .. } = *conn;
     let state = conn.state.to_string();
     let expires_s = conn.deadline.since(now).as_secs();
     let template = conn.flags.has(Flags::TEMPLATE);
-    write_conn(out, &ConnView { proto, client, virt, dest, state, expires_s, template });
+    let call = call.map(|call| call.iter().copied().map(char::from).collect());
+    write_conn(out, &ConnView { proto, client, virt, dest, state, expires_s, template, call });
 }
 
 /// Writes the counters of the whole.
@@ -235,9 +238,13 @@ fn write_dest(out: &mut String, dest: &DestView) {
 }
 
 fn write_conn(out: &mut String, conn: &ConnView) {
-    let ConnView { proto, client, virt, dest, state, expires_s, template } = conn;
+    let ConnView { proto, client, virt, dest, state, expires_s, template, call } = conn;
     let template = u8::from(*template);
-    put(out, format_args!("C {proto} {client} {virt} {dest} {state} {expires_s} {template}\n"));
+    put(out, format_args!("C {proto} {client} {virt} {dest} {state} {expires_s} {template}"));
+    if let Some(call) = call {
+        put(out, format_args!(" {call}"));
+    }
+    out.push('\n');
 }
 
 fn write_total(out: &mut String, total: &Total) {
@@ -373,6 +380,7 @@ impl<'a> Words<'a> {
             state: self.next()?.to_owned(),
             expires_s: self.parse()?,
             template: self.flag()?,
+            call: self.0.next().map(str::to_owned),
         })
     }
 
@@ -475,6 +483,7 @@ pub(crate) mod tests {
             state: "ESTABLISHED".to_owned(),
             expires_s: u64::from(rng.next_u16()),
             template: rng.next_u32() % 2 == 0,
+            call: (rng.next_u32() % 2 == 0).then(|| "a\u{e9}@h".to_owned()),
         };
         let services = (0..rng.next_u32() % 6).map(|_| service(rng)).collect();
         let conns = (0..rng.next_u32() % 6).map(|_| conn(rng)).collect();

@@ -2,16 +2,17 @@
 //!
 //! Kept from the kernel: the order of `ip_vs_schedule` and `ip_vs_sched_persist`; that a live
 //! template leads also to a drained or overloaded server; that a persistent service that groups ports
-//! ignores its servers' ports.
+//! ignores its servers' ports; that `--pe sip` knows templates by Call-ID too, and lets servers open
+//! calls (`ip_vs_new_conn_out`).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::service::{Dest, DestId, ServiceId, FTP, FTP_DATA};
-use super::{Decision, Director};
+use super::{Binding, Decision, Director};
 use crate::config::{Method, ServiceKey, ServiceSpec};
-use crate::conn::{Conn, ConnId, Flags, Forward};
+use crate::conn::{Conn, ConnId, Direction, Flags, Forward};
 use crate::packet::l4::{self, Event};
-use crate::packet::{icmp, proto, DropReason, Endpoint, Family, Flow, Headers, Packet};
+use crate::packet::{icmp, proto, sip, DropReason, Endpoint, Family, Flow, Headers, Packet};
 use crate::world::Instant;
 
 /// The port of a template that must not be found any more but lives on for its connections.
@@ -43,7 +44,34 @@ impl Director {
         if event.resets() || !(event.opens() || may_open) {
             return Err(Decision::Pass);
         }
-        self.schedule(now, packet.mark, flow)
+        self.schedule(now, &First { mark: packet.mark, flow, data: data_of(packet, headers) })
+    }
+
+    /// `cache_bypass`: makes a connection that belongs to no server, for a packet that goes on to where
+    /// it was sent.
+    ///
+    /// # Errors
+    /// What to do with the packet if there is to be none.
+    pub fn bypass(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        headers: &Headers,
+    ) -> Result<Binding, Decision> {
+        let (bytes, gone) = (packet.bytes(), Decision::Drop(DropReason::NoDestination));
+        let flow = headers.flow(bytes).ok_or(gone)?;
+        let nowhere = match headers.family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let mut conn = Conn::new(flow.proto, flow.src, flow.dst, Endpoint::new(nowhere, 0));
+        conn.forward = Forward::Bypass;
+        conn.dest_id = self.services.nobody();
+        conn.flags.set(Flags::INACTIVE.and(Flags::NO_OUTPUT));
+        let id = self.enter(now, conn, None)?;
+        self.count_in(id, headers.len);
+        self.touch(now, id, Direction::Input, Event::of(headers, bytes));
+        Ok(self.binding(id))
     }
 
     /// `schedule_icmp`: makes a connection for the conversation that an ICMP error speaks of. Nobody is
@@ -57,14 +85,17 @@ impl Director {
         if !self.knobs.schedule_icmp {
             return Err(Decision::Pass);
         }
-        self.schedule(now, mark, flow).map_err(|decision| match decision {
+        let first = First { mark, flow, data: &[] };
+        self.schedule(now, &first).map_err(|decision| match decision {
             Decision::Refuse(_, reason) => Decision::Drop(reason),
+            Decision::Bypass => Decision::Drop(DropReason::NoDestination),
             other => other,
         })
     }
 
-    fn schedule(&mut self, now: Instant, mark: u32, flow: &Flow) -> Result<ConnId, Decision> {
-        let service = self.services.lookup(mark, flow.proto, flow.dst);
+    fn schedule(&mut self, now: Instant, first: &First<'_>) -> Result<ConnId, Decision> {
+        let flow = first.flow;
+        let service = self.services.lookup(first.mark, flow.proto, flow.dst);
         let service = service.ok_or(Decision::Pass)?;
         if self.defence.drops_packet(&self.knobs) {
             return Err(Decision::Drop(DropReason::Defence));
@@ -74,7 +105,7 @@ impl Director {
         }
         let spec = &self.services.service(service).spec;
         if spec.persistent_s.is_some() {
-            return self.admit_persistent(now, service, flow);
+            return self.admit_persistent(now, service, first);
         }
         let other_port = port_of(spec).is_some_and(|port| port != flow.dst.port);
         let picked = if other_port { None } else { self.pick(now, service, flow) };
@@ -101,7 +132,7 @@ impl Director {
         if self.services.service(service).spec.one_packet && flow.proto == proto::UDP {
             conn.flags.set(Flags::ONE_PACKET);
         }
-        let id = self.enter(now, conn)?;
+        let id = self.enter(now, conn, None)?;
         self.count(dest_id, |stats| stats.conns = stats.conns.wrapping_add(1));
         Ok(id)
     }
@@ -118,11 +149,20 @@ impl Director {
         }
     }
 
-    /// Inserts an entry and binds it to its destination.
-    pub(super) fn enter(&mut self, now: Instant, conn: Conn) -> Result<ConnId, Decision> {
+    /// Inserts an entry and binds it to its destination; a template perhaps with its Call-ID.
+    pub(super) fn enter(
+        &mut self,
+        now: Instant,
+        conn: Conn,
+        call: Option<&[u8]>,
+    ) -> Result<ConnId, Decision> {
         let full = Decision::Drop(DropReason::TableFull);
         let bound = conn.clone();
-        let id = self.table.insert(now, conn).map_err(|_| full)?;
+        let entered = match call {
+            Some(call) => self.table.insert_call(now, conn, call),
+            None => self.table.insert(now, conn),
+        };
+        let id = entered.map_err(|_| full)?;
         self.bind(&bound);
         Ok(id)
     }
@@ -132,12 +172,18 @@ impl Director {
         &mut self,
         now: Instant,
         service: ServiceId,
-        flow: &Flow,
+        first: &First<'_>,
     ) -> Result<ConnId, Decision> {
-        let key = TemplateKey::of(&self.services.service(service).spec, flow);
-        let template = match self.live_template(&key) {
+        let flow = first.flow;
+        let spec = &self.services.service(service).spec;
+        let key = TemplateKey::of(spec, flow.src.addr, flow.dst, first.call(spec)?, flow.proto);
+        let template = match self.live_template(&key, None) {
             Some(template) => template,
-            None => self.make_template(now, service, flow, &key)?,
+            None => {
+                let picked = self.pick(now, service, flow);
+                let dest = picked.ok_or_else(|| self.nobody(service, flow))?;
+                self.make_template(now, service, dest, &key)?
+            }
         };
         let dest_id = self.table.get(template).dest_id;
         let server_port = self.services.dest(dest_id).spec.dest.port;
@@ -149,13 +195,19 @@ impl Director {
         Ok(id)
     }
 
-    /// The template of a client network, if its destination may still be used. One that may not is
-    /// retired: no longer found, it lives on for the connections it controls.
-    fn live_template(&mut self, key: &TemplateKey) -> Option<ConnId> {
-        let id = self.table.find_template(key.proto, key.client, key.virt)?;
-        let dest = self.services.dest(self.table.get(id).dest_id);
+    /// The template of a client network, if its destination may still be used, and is `wanted` if
+    /// one is. One that may not is retired: no longer found, it lives on for the connections it
+    /// controls.
+    fn live_template(&mut self, key: &TemplateKey<'_>, wanted: Option<DestId>) -> Option<ConnId> {
+        let TemplateKey { proto, client, virt, .. } = *key;
+        let id = match key.call {
+            Some(call) => self.table.find_call(proto, client, virt, call)?,
+            None => self.table.find_template(proto, client, virt)?,
+        };
+        let dest_id = self.table.get(id).dest_id;
+        let dest = self.services.dest(dest_id);
         let quiet = self.knobs.expire_quiescent_template && dest.spec.weight == 0;
-        if dest.available && !quiet {
+        if dest.available && !quiet && wanted.is_none_or(|wanted| wanted == dest_id) {
             return Some(id);
         }
         self.table.rename(id, Endpoint::new(key.virt.addr, RETIRED));
@@ -167,12 +219,9 @@ impl Director {
         &mut self,
         now: Instant,
         service: ServiceId,
-        flow: &Flow,
-        key: &TemplateKey,
+        dest_id: DestId,
+        key: &TemplateKey<'_>,
     ) -> Result<ConnId, Decision> {
-        let Some(dest_id) = self.pick(now, service, flow) else {
-            return Err(self.nobody(service, flow));
-        };
         let dest = self.services.dest(dest_id);
         let port = if key.groups_ports { 0 } else { dest.spec.dest.port };
         let to = Endpoint::new(dest.spec.dest.addr, port);
@@ -181,7 +230,46 @@ impl Director {
         conn.dest_id = dest_id;
         conn.flags.set(Flags::TEMPLATE);
         conn.timeout_s = self.services.service(service).spec.persistent_s.unwrap_or_default();
-        self.enter(now, conn)
+        self.enter(now, conn, key.call)
+    }
+
+    /// A call that a NAT server opens: a datagram from it that belongs to no connection makes one, as
+    /// if the client had spoken first, where its service has an engine that can (`--pe sip`). Services
+    /// known by mark or of every port have no end that the client could answer to.
+    pub(super) fn admit_reply(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        headers: &Headers,
+        flow: &Flow,
+    ) -> Option<ConnId> {
+        if flow.proto != proto::UDP || headers.proto != flow.proto || !self.services.has_engine() {
+            return None;
+        }
+        let dest = self.services.masq_server(flow)?;
+        let service = self.services.dest(dest).service()?;
+        let spec = &self.services.service(service).spec;
+        let ServiceKey::Address { virt, .. } = spec.key else { return None };
+        if !spec.sip || virt.port == 0 {
+            return None;
+        }
+        let as_asked = Flow { src: flow.dst, dst: virt, proto: flow.proto };
+        let mut template = None;
+        if spec.persistent_s.is_some() {
+            let first = First { mark: 0, flow: &as_asked, data: data_of(packet, headers) };
+            let call = first.call(spec).ok()?;
+            let key = TemplateKey::of(spec, as_asked.src.addr, virt, call, flow.proto);
+            template = match self.live_template(&key, Some(dest)) {
+                Some(template) => Some(template),
+                None => Some(self.make_template(now, service, dest, &key).ok()?),
+            };
+        }
+        let id = self.make(now, service, &as_asked, dest, flow.src.port).ok()?;
+        if let Some(template) = template {
+            self.table.control(template, id);
+            self.table.restart(now, template);
+        }
+        Some(id)
     }
 
     fn pick(&mut self, now: Instant, service: ServiceId, flow: &Flow) -> Option<DestId> {
@@ -192,11 +280,8 @@ impl Director {
     /// What becomes of a first packet for which no destination can be had.
     fn nobody(&self, service: ServiceId, flow: &Flow) -> Decision {
         let spec = &self.services.service(service).spec;
-        // The kernel would send the packet on to its own address, which is ours, and give up in
-        // silence; for IPv4 it asks first whose address that is.
-        let is_mark = matches!(spec.key, ServiceKey::Mark { .. });
-        if self.knobs.cache_bypass && is_mark && flow.dst.addr.is_ipv6() {
-            return Decision::Drop(DropReason::NoDestination);
+        if self.knobs.cache_bypass && matches!(spec.key, ServiceKey::Mark { .. }) {
+            return Decision::Bypass;
         }
         if port_of(spec) == Some(FTP) && flow.dst.port != FTP {
             return Decision::Pass;
@@ -205,28 +290,62 @@ impl Director {
     }
 }
 
+/// A packet that may open a connection.
+struct First<'a> {
+    mark: u32,
+    flow: &'a Flow,
+    /// What follows the transport header of a datagram; nothing for other protocols.
+    data: &'a [u8],
+}
+
+impl<'a> First<'a> {
+    /// What a service with an engine knows its templates by as well.
+    fn call(&self, spec: &ServiceSpec) -> Result<Option<&'a [u8]>, Decision> {
+        if !spec.sip {
+            return Ok(None);
+        }
+        let call = sip::call_id(self.data);
+        call.map(Some).ok_or(Decision::Drop(DropReason::NoCallId))
+    }
+}
+
+/// The data of a UDP datagram.
+fn data_of<'a>(packet: &'a Packet, headers: &Headers) -> &'a [u8] {
+    match headers.proto {
+        proto::UDP => headers.payload(packet.bytes()).get(8..).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
 /// What a template is found by.
-struct TemplateKey {
+struct TemplateKey<'a> {
     proto: u8,
     client: IpAddr,
     virt: Endpoint,
     /// One template serves several ports, so that servers' ports do not count.
     groups_ports: bool,
+    call: Option<&'a [u8]>,
 }
 
-impl TemplateKey {
-    fn of(spec: &ServiceSpec, flow: &Flow) -> Self {
-        let client = masked(flow.src.addr, spec.netmask);
+impl<'a> TemplateKey<'a> {
+    fn of(
+        spec: &ServiceSpec,
+        client: IpAddr,
+        asked: Endpoint,
+        call: Option<&'a [u8]>,
+        proto: u8,
+    ) -> Self {
+        let client = masked(client, spec.netmask);
         match spec.key {
             ServiceKey::Mark { family, mark } => {
                 let virt = Endpoint::new(mark_address(family, mark), 0);
-                Self { proto: 0, client, virt, groups_ports: true }
+                Self { proto: 0, client, virt, groups_ports: true, call }
             }
             ServiceKey::Address { virt, .. } => {
-                let groups_ports = virt.port != flow.dst.port || virt.port == FTP;
+                let groups_ports = virt.port != asked.port || virt.port == FTP;
                 let port = if groups_ports { 0 } else { virt.port };
-                let virt = Endpoint::new(flow.dst.addr, port);
-                Self { proto: flow.proto, client, virt, groups_ports }
+                let virt = Endpoint::new(asked.addr, port);
+                Self { proto, client, virt, groups_ports, call }
             }
         }
     }

@@ -30,7 +30,8 @@ pub struct Binding {
 
 impl Binding {
     pub(super) const fn of(conn: &Conn, tunnel: TunnelType) -> Self {
-        let (forward, virt, dest) = (conn.forward, conn.virt, conn.dest);
+        let (forward, virt) = (conn.forward, conn.virt);
+        let dest = if matches!(forward, Forward::Bypass) { virt } else { conn.dest };
         Self { forward, virt, dest, tunnel: kind_of(tunnel), quotes_at: None, helped: None }
     }
 }
@@ -59,7 +60,7 @@ pub fn rewrite(
     outer: impl FnOnce() -> Option<Outer>,
 ) -> Result<(), DropReason> {
     match (binding.forward, binding.quotes_at) {
-        (Forward::Route, _) => Ok(()),
+        (Forward::Route | Forward::Bypass, _) => Ok(()),
         (Forward::Masq, None) => translate_request(packet, headers, binding),
         (Forward::Masq, Some(at)) => related::translate_request(packet, headers, at, binding),
         (Forward::Tunnel, _) => {
@@ -80,7 +81,7 @@ pub fn deliver(
 ) -> Result<(), DropReason> {
     match binding.forward {
         Forward::Masq => rewrite(packet, headers, binding, || None),
-        Forward::Tunnel | Forward::Route => Ok(()),
+        Forward::Tunnel | Forward::Route | Forward::Bypass => Ok(()),
     }
 }
 

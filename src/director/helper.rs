@@ -320,7 +320,7 @@ impl Director {
         (conn.state, conn.timeout_s) = (state, timeout_s);
         conn.flags = flags;
         self.attach(&mut conn, self.table.get(control).dest_id);
-        let id = self.enter(now, conn).map_err(|_| DropReason::TableFull)?;
+        let id = self.enter(now, conn, None).map_err(|_| DropReason::TableFull)?;
         self.table.control(control, id);
         Ok(())
     }

@@ -60,6 +60,9 @@ pub enum Decision {
     },
     /// It is gone, understood.
     Learnt,
+    /// Nobody serves it, and it may go on to where it was sent, unless that is here: see
+    /// [`Director::bypass`].
+    Bypass,
     /// Its sender is told that it cannot be, and it is gone.
     Refuse(icmp::Error, DropReason),
     /// It is gone.
@@ -191,7 +194,8 @@ impl Director {
         }
         let Some(flow) = flow_of(headers, packet.bytes()) else { return Ok(()) };
         let event = Event::of(headers, packet.bytes());
-        let Some(id) = self.table.find_reply(&flow) else {
+        let known = self.table.find_reply(&flow);
+        let Some(id) = known.or_else(|| self.admit_reply(now, packet, headers, &flow)) else {
             return self.stray_reply(headers, &flow, event);
         };
         let len = match self.table.get(id).flags.has(Flags::HELPED) {
@@ -204,6 +208,9 @@ impl Director {
         }
         self.count_out(id, len);
         self.touch(now, id, Direction::Output, event);
+        if self.table.get(id).flags.has(Flags::ONE_PACKET) {
+            self.end(now, id);
+        }
         Ok(())
     }
 
@@ -216,7 +223,7 @@ impl Director {
     ) -> Result<(), Decision> {
         let resets = event.is_some_and(Event::resets);
         let speaks = self.knobs.nat_icmp_send && headers.proto == flow.proto && !resets;
-        if !speaks || !self.services.has_masq_server(flow) {
+        if !speaks || self.services.masq_server(flow).is_none() {
             return Ok(());
         }
         Err(Decision::Refuse(icmp::Error::PortUnreachable, DropReason::NoConnection))

@@ -4,13 +4,13 @@
 //! lives on for its connections and comes back to life, counts and all, when it is added again; the
 //! order of lookup is mark, exact address, FTP data, any port.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::time::Duration;
 
 use super::slots::Slots;
 use super::stats::Stats;
-use crate::config::{DestSpec, Method, Refusal, ServiceKey, ServiceSpec};
+use crate::config::{DestSpec, Method, Refusal, ServiceKey, ServiceSpec, TunnelType};
 use crate::packet::{proto, Endpoint, Family, Flow};
 use crate::sched::{self, Candidate, Change, Expiration, Flags, Pool, Request, Scheduler};
 use crate::world::{Instant, Keyed, Map, Rng};
@@ -23,8 +23,6 @@ pub(super) const FTP_DATA: u16 = 20;
 const UNPRIVILEGED: u16 = 1024;
 /// The service of a destination whose service was removed.
 const NO_SERVICE: ServiceId = ServiceId::MAX;
-/// Stands for every protocol.
-const ANY_PROTO: u8 = 0;
 /// A removed destination without connections is forgotten after this long.
 const TRASH_AFTER: Duration = Duration::from_secs(120);
 
@@ -122,14 +120,18 @@ pub struct Services {
     dests: Slots<Dest>,
     /// Every destination, also the removed ones.
     by_endpoint: Map<(ServiceKey, Endpoint), DestId>,
-    /// How many NAT servers speak from an endpoint, by protocol.
-    speakers: Map<(u8, Endpoint), usize>,
+    /// The NAT servers that speak from an endpoint, whatever their service; who became one last
+    /// stands first.
+    speakers: Map<Endpoint, Vec<DestId>>,
     /// Removed destinations that connections are bound to or were until lately, and some that have
     /// come back since the trash was last looked through.
     trash: Vec<DestId>,
     per_family: [usize; 2],
     any_port: usize,
     ftp: usize,
+    /// Services with a persistence engine.
+    engines: usize,
+    nobody: Option<DestId>,
     /// Services whose schedulers have something to collect.
     collecting: usize,
     rng: Rng,
@@ -147,6 +149,8 @@ impl Services {
             per_family: [0; 2],
             any_port: 0,
             ftp: 0,
+            engines: 0,
+            nobody: None,
             collecting: 0,
             rng: Rng::new(rng.next_u64()),
         }
@@ -197,6 +201,20 @@ impl Services {
         self.services.find_mut(id).expect("a service's place is valid until its removal")
     }
 
+    /// The destination of what no server serves: it is of no service, and counts for nobody.
+    pub(super) fn nobody(&mut self) -> DestId {
+        if let Some(nobody) = self.nobody {
+            return nobody;
+        }
+        let nowhere = Endpoint::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let key = ServiceKey::Address { proto: 0, virt: nowhere };
+        let (method, weight, tunnel) = (Method::Route, 1, TunnelType::Ipip);
+        let spec = DestSpec { dest: nowhere, method, weight, upper: 0, lower: 0, tunnel };
+        let id = self.dests.put(fresh_dest(NO_SERVICE, key, spec));
+        self.nobody = Some(id);
+        id
+    }
+
     /// The destination at a place.
     pub fn dest(&self, id: DestId) -> &Dest {
         self.dests.find(id).expect("a bound destination is kept")
@@ -226,11 +244,19 @@ impl Services {
             .or_else(|| (self.any_port > 0).then(|| at(0))?)
     }
 
-    /// Whether a NAT server of that protocol (or of any mark) speaks from the flow's source.
-    pub(super) fn has_masq_server(&self, flow: &Flow) -> bool {
-        let any_port = Endpoint::new(flow.src.addr, 0);
-        let speaks = |proto, from| self.speakers.contains_key(&(proto, from));
-        [flow.proto, ANY_PROTO].iter().any(|&p| speaks(p, flow.src) || speaks(p, any_port))
+    /// The NAT server of that protocol (or of any mark) that speaks from the flow's source; of
+    /// several, the one that became one last. As in the kernel, one without a port speaks from port 0.
+    pub(super) fn masq_server(&self, flow: &Flow) -> Option<DestId> {
+        let fits = |id: &&DestId| match self.dest(**id).key {
+            ServiceKey::Address { proto, .. } => proto == flow.proto,
+            ServiceKey::Mark { .. } => true,
+        };
+        self.speakers.get(&flow.src)?.iter().find(fits).copied()
+    }
+
+    /// Whether any service has a persistence engine.
+    pub(super) const fn has_engine(&self) -> bool {
+        self.engines > 0
     }
 
     /// Asks the service's scheduler for a destination.
@@ -276,6 +302,7 @@ impl Services {
             return Err(Refusal::ServiceExists);
         }
         let key = spec.key;
+        self.engines += usize::from(spec.sip);
         let scheduler = self.attach(spec.scheduler, &[]);
         let service = Service { spec, dests: Vec::new(), stats: Stats::default(), scheduler };
         let id = self.services.put(service);
@@ -303,7 +330,9 @@ impl Services {
             let old = std::mem::replace(&mut service.scheduler, new);
             self.collecting -= usize::from(collects(&old));
         }
-        self.service_mut(id).spec = spec;
+        self.engines += usize::from(spec.sip);
+        let old = std::mem::replace(&mut self.service_mut(id).spec, spec);
+        self.engines -= usize::from(old.sip);
         Ok(())
     }
 
@@ -312,6 +341,7 @@ impl Services {
         let id = self.by_key.remove(key).ok_or(Refusal::NoSuchService)?;
         let service = self.services.take(id).expect("just found");
         self.collecting -= usize::from(collects(&service.scheduler));
+        self.engines -= usize::from(service.spec.sip);
         for dest in service.dests {
             self.discard(now, dest);
             // The service's place may be another's soon.
@@ -329,11 +359,11 @@ impl Services {
         if known.is_some_and(|known| self.dest(known).available) {
             return Err(Refusal::DestExists);
         }
-        self.count_speaker(key, &spec, 1);
         let dest = match known {
             Some(known) => self.revive(known, id, spec),
             None => self.put_dest(id, *key, spec),
         };
+        self.speaks(dest);
         self.service_mut(id).dests.insert(0, dest);
         self.changed(id, Change::Added);
         Ok(())
@@ -364,14 +394,18 @@ impl Services {
         check_thresholds(&spec)?;
         let at = self.dest_of(id, spec.dest).ok_or(Refusal::NoSuchDest)?;
         let place = self.service(id).dests[at];
-        let old = self.dest(place).spec.clone();
-        self.count_speaker(key, &old, -1);
-        self.count_speaker(key, &spec, 1);
+        let stays = self.dest(place).spec.method == spec.method;
+        if !stays {
+            self.is_silent(place);
+        }
         let dest = self.dest_mut(place);
         let other_limits = (dest.spec.upper, dest.spec.lower) != (spec.upper, spec.lower);
         dest.respecify(spec);
         if other_limits {
             dest.check_both();
+        }
+        if !stays {
+            self.speaks(place);
         }
         self.changed(id, Change::Edited);
         Ok(())
@@ -427,26 +461,28 @@ impl Services {
         let dest = self.dest_mut(id);
         dest.available = false;
         dest.idle_since = now;
-        let (key, spec) = (dest.key, dest.spec.clone());
         if !std::mem::replace(&mut dest.in_trash, true) {
             self.trash.push(id);
         }
-        self.count_speaker(&key, &spec, -1);
+        self.is_silent(id);
     }
 
-    /// Counts a NAT server's voice in or out.
-    fn count_speaker(&mut self, key: &ServiceKey, spec: &DestSpec, by: isize) {
-        if spec.method != Method::Masq {
-            return;
+    /// Lists a destination among those that speak, if it does NAT.
+    fn speaks(&mut self, id: DestId) {
+        let spec = &self.dest(id).spec;
+        if spec.method == Method::Masq {
+            let from = spec.dest;
+            self.speakers.entry(from).or_default().insert(0, id);
         }
-        let proto = match key {
-            ServiceKey::Address { proto, .. } => *proto,
-            ServiceKey::Mark { .. } => ANY_PROTO,
-        };
-        let count = self.speakers.entry((proto, spec.dest)).or_default();
-        *count = count.saturating_add_signed(by);
-        if *count == 0 {
-            self.speakers.remove(&(proto, spec.dest));
+    }
+
+    /// Takes a destination from the list of those that speak, if it was there.
+    fn is_silent(&mut self, id: DestId) {
+        let from = self.dest(id).spec.dest;
+        let Some(list) = self.speakers.get_mut(&from) else { return };
+        list.retain(|&other| other != id);
+        if list.is_empty() {
+            self.speakers.remove(&from);
         }
     }
 
@@ -528,7 +564,7 @@ fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
 impl Dest {
     /// The service it belongs to, as long as it is available.
     pub(super) fn service(&self) -> Option<ServiceId> {
-        self.available.then_some(self.service)
+        (self.available && self.service != NO_SERVICE).then_some(self.service)
     }
 
     /// The operator has said something else of it.
@@ -587,18 +623,37 @@ mod tests {
         let virt = at(1, 80);
         let tcp = ServiceKey::Address { proto: proto::TCP, virt };
         assert_eq!(all.add(service(tcp, Scheduler::Rr)), Ok(()));
-        let speaks = |all: &Services, proto| all.has_masq_server(&from(at(7, 80), proto));
+        let speaks = |all: &Services, proto| all.masq_server(&from(at(7, 80), proto)).is_some();
         assert_eq!(all.add_dest(&tcp, server(at(7, 80), Method::Masq)), Ok(()));
         assert!(speaks(&all, proto::TCP) && !speaks(&all, proto::UDP));
-        assert_eq!(all.add_dest(&KEY, server(at(7, 0), Method::Masq)), Ok(()));
+        assert_eq!(all.add_dest(&KEY, server(at(7, 80), Method::Masq)), Ok(()));
         assert!(speaks(&all, proto::TCP) && speaks(&all, proto::UDP));
         assert_eq!(all.remove(Instant::ZERO, &tcp), Ok(()));
         assert!(speaks(&all, proto::TCP));
-        assert_eq!(all.edit_dest(&KEY, server(at(7, 0), Method::Route)), Ok(()));
+        assert_eq!(all.edit_dest(&KEY, server(at(7, 80), Method::Route)), Ok(()));
         assert!(!speaks(&all, proto::TCP));
-        assert_eq!(all.edit_dest(&KEY, server(at(7, 0), Method::Masq)), Ok(()));
-        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, at(7, 0)), Ok(()));
+        assert_eq!(all.edit_dest(&KEY, server(at(7, 80), Method::Masq)), Ok(()));
+        assert!(speaks(&all, proto::TCP));
+        assert_eq!(all.remove_dest(Instant::ZERO, &KEY, at(7, 80)), Ok(()));
         assert!(!speaks(&all, proto::TCP) && all.speakers.is_empty());
+    }
+
+    #[test]
+    fn of_several_services_the_one_that_took_a_server_in_last_speaks_for_it() {
+        let mut all = services();
+        let key = |port| ServiceKey::Address { proto: proto::TCP, virt: at(1, port) };
+        for port in [80, 81] {
+            assert_eq!(all.add(service(key(port), Scheduler::Rr)), Ok(()));
+            assert_eq!(all.add_dest(&key(port), server(at(7, 80), Method::Masq)), Ok(()));
+        }
+        let speaker = |all: &Services| {
+            let id = all.masq_server(&from(at(7, 80), proto::TCP)).expect("one");
+            all.dest(id).key
+        };
+        assert_eq!(speaker(&all), key(81));
+        assert_eq!(all.edit_dest(&key(80), server(at(7, 80), Method::Route)), Ok(()));
+        assert_eq!(all.edit_dest(&key(80), server(at(7, 80), Method::Masq)), Ok(()));
+        assert_eq!(speaker(&all), key(80));
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Director {
     pub fn sample(&mut self, now: Instant) {
         let from = match self.sampling.next {
             Some(from) => from,
-            None if now >= self.sampling.due => {
+            None if now >= self.sampling.due && self.knobs.run_estimation => {
                 self.sampling.due = now.after(SAMPLE_EVERY);
                 self.total.sample();
                 0
@@ -186,7 +186,7 @@ impl Director {
             return Some(Instant::ZERO);
         }
         let idle = self.services.is_empty() && self.total.rates() == Counts::default();
-        (!idle).then_some(self.sampling.due)
+        (self.knobs.run_estimation && !idle).then_some(self.sampling.due)
     }
 
     /// `-Z`: takes the last sample as zero; of one service with its destinations, or of everything.

@@ -109,7 +109,7 @@ pub(super) fn go_on(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Ve
         }
         Dump::Connections(place) => match engine.director().table().entries(*place) {
             Some(entries) => {
-                entries.for_each(|conn| snapshot::put_conn(&mut text, now, conn));
+                entries.for_each(|(conn, call)| snapshot::put_conn(&mut text, now, conn, call));
                 *place += 1;
                 true
             }

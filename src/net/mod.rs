@@ -19,7 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::packet::eth::{ethertype, Ethernet, HEADER};
 use crate::packet::icmp::Neighbour;
-use crate::packet::{vnet, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::options::{self, BadOption};
+use crate::packet::{icmp, vnet, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
@@ -111,6 +112,9 @@ pub struct Router {
     links: Vec<Option<Link>>,
     roles: Map<IpAddr, Role>,
     local: Table<()>,
+    /// Network, bits, table; and family, mark, mask, table. There are few.
+    marked_networks: Vec<(IpAddr, u8, u32)>,
+    mark_rules: Vec<(Family, u32, u32, u32)>,
     routes: Table<Target>,
     neighbours: Neighbours,
 }
@@ -122,6 +126,8 @@ impl Router {
         let mut router = Self {
             roles: Map::with_hasher(Keyed::new(&mut rng)),
             local: Table::new(&mut rng),
+            marked_networks: Vec::new(),
+            mark_rules: Vec::new(),
             routes: Table::new(&mut rng),
             neighbours: Neighbours::new(rng),
             links: Vec::new(),
@@ -144,6 +150,8 @@ impl Router {
         self.links = links;
         self.links.iter_mut().flatten().for_each(Link::complete);
         self.local.clear();
+        self.marked_networks.clear();
+        self.mark_rules.clear();
         self.routes.clear();
         self.roles.retain(|_, role| {
             *role = Role { virt: role.virt, ..Role::default() };
@@ -195,6 +203,28 @@ impl Router {
     /// Forgets the route for a prefix; gives whether there was one.
     pub fn remove_route(&mut self, prefix: IpAddr, len: u8) -> bool {
         self.routes.remove(prefix, len).is_some()
+    }
+
+    /// Makes a network ours for packets that ask this table (`ip route add local … table N`).
+    pub fn add_marked_network(&mut self, prefix: IpAddr, len: u8, table: u32) {
+        self.marked_networks.push((prefix, len, table));
+    }
+
+    /// Lets packets whose mark is `mark` under `mask` ask a table (`ip rule add fwmark …`).
+    pub fn add_mark_rule(&mut self, family: Family, mark: u32, mask: u32, table: u32) {
+        self.mark_rules.push((family, mark, mask, table));
+    }
+
+    /// Whether a packet to `addr`, which is not ours by itself, is ours by its mark.
+    pub fn is_local_by_mark(&self, mark: u32, addr: IpAddr) -> bool {
+        let ours = |table: u32| {
+            let mut all = self.marked_networks.iter();
+            all.any(|&(net, len, in_table)| in_table == table && route::contains(net, len, addr))
+        };
+        let asks = |&&(family, wanted, mask, _): &&(Family, u32, u32, u32)| {
+            family == Family::of(addr) && mark & mask == wanted
+        };
+        self.mark_rules.iter().filter(asks).any(|&(.., table)| ours(table))
     }
 
     /// Makes a whole network ours (`ip route add local …`).
@@ -252,6 +282,7 @@ impl Router {
         if discovery {
             return Err(Verdict::Punt(Why::Discovery));
         }
+        options::check(packet.bytes(), &headers).map_err(bad_option)?;
         Ok(headers)
     }
 
@@ -499,6 +530,19 @@ fn take_ethernet(link: &Link, packet: &mut Packet) -> Result<bool, Verdict> {
     }
 }
 
+/// What is said about the options of a packet, in the name of the address that it was sent to if that
+/// is ours.
+const fn bad_option(bad: BadOption) -> Verdict {
+    let reason = DropReason::IpOptions;
+    match bad {
+        BadOption::SourceRoute => Verdict::Drop(reason),
+        BadOption::Malformed(at) => {
+            let source = icmp::Source::Destination;
+            Verdict::Punt(Why::Error { error: icmp::Error::Parameter(at), source, reason })
+        }
+    }
+}
+
 /// The broadcast address of a network, where it has one (RFC 919, RFC 3021).
 fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
     let IpAddr::V4(addr) = addr else { return None };
@@ -510,7 +554,7 @@ fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::packet::ip::Fresh;
-    use crate::packet::{eth, icmp, proto};
+    use crate::packet::{eth, proto};
 
     const OURS: Mac = Mac([2, 0, 0, 0, 1, 1]);
     const PEER: Mac = Mac([2, 0, 0, 0, 1, 9]);

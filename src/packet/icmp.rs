@@ -49,6 +49,8 @@ pub enum Error {
     ReassemblyTimeExceeded,
     /// Fragmentation needed (3/4) or packet too big (2/0), with the MTU in bytes.
     TooBig(u32),
+    /// Parameter problem: the byte of the header at this place is wrong (12/0, ICMPv6 4/0).
+    Parameter(u8),
     /// What somebody else said, of the packet's own family.
     Relayed {
         /// Type.
@@ -78,6 +80,8 @@ impl Error {
             (Self::ReassemblyTimeExceeded, Family::V6) => (3, 1),
             (Self::TooBig(_), Family::V4) => (3, 4),
             (Self::TooBig(_), Family::V6) => (2, 0),
+            (Self::Parameter(_), Family::V4) => (12, 0),
+            (Self::Parameter(_), Family::V6) => (4, 0),
             (Self::Relayed { kind, code, .. }, _) => (kind, code),
         }
     }
@@ -88,6 +92,8 @@ impl Error {
             (Self::TooBig(mtu), Family::V4) => mtu.min(0xffff).to_be_bytes(),
             (Self::TooBig(mtu), Family::V6) => mtu.to_be_bytes(),
             (Self::Relayed { rest, .. }, _) => rest,
+            (Self::Parameter(at), Family::V4) => [at, 0, 0, 0],
+            (Self::Parameter(at), Family::V6) => [0, 0, 0, at],
             (Self::ProtocolUnreachable, Family::V6) => {
                 next_header_field(about, usize::from(headers.transport)).to_be_bytes()
             }

@@ -4,8 +4,7 @@
 //! checksum, RFC 1122 section 3.2.1 and RFC 8200) and cuts link padding off. IPv6 extension headers
 //! are walked to the transport header, [`EXTENSIONS_MAX`] of them at most.
 //!
-//! Left out on purpose: options are looked at only to refuse source routing, as the kernel does by
-//! default; record route and timestamp travel unedited.
+//! Left out on purpose: IPv4 options, which are `options`'s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,6 +20,9 @@ pub const V4_HEADER: usize = 20;
 
 /// Bytes of an IPv6 header.
 pub const V6_HEADER: usize = 40;
+
+/// Bytes of the longest packet that every IPv6 path carries (RFC 8200 section 5).
+pub const V6_MTU_MIN: u16 = 1280;
 
 /// What the fragment fields say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +107,8 @@ impl Headers {
         if usize::from(len) < header_len || (!quoted && usize::from(len) > bytes.len()) {
             return Err(DropReason::IpLength);
         }
-        if !quoted {
-            if checksum::of(header.slice()) != 0 {
-                return Err(DropReason::IpChecksum);
-            }
-            check_options(header.options())?;
+        if !quoted && checksum::of(header.slice()) != 0 {
+            return Err(DropReason::IpChecksum);
         }
         let later = header.fragments_offset().value() != 0;
         Ok(Self {
@@ -177,29 +176,6 @@ const fn fragment(later: bool, more: bool) -> Fragment {
     }
 }
 
-/// Refuses malformed IPv4 options and source routing (RFC 791 section 3.1).
-fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
-    const LOOSE_SOURCE_ROUTE: u8 = 131;
-    const STRICT_SOURCE_ROUTE: u8 = 137;
-    while let Some((&kind, rest)) = options.split_first() {
-        match kind {
-            END => break,
-            NOP => options = rest,
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::IpOptions),
-            _ => {
-                let len = usize::from(*rest.first().ok_or(DropReason::IpOptions)?);
-                if len < 2 {
-                    return Err(DropReason::IpOptions);
-                }
-                options = options.get(len..).ok_or(DropReason::IpOptions)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 struct Chain {
     proto: u8,
     transport: u16,
@@ -227,7 +203,8 @@ fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
         let header = packet.get(at..at + 8).ok_or(DropReason::ExtensionHeaders)?;
         let len = if next == FRAGMENT {
             let offset = u16::from_be_bytes([header[2], header[3]]);
-            // One that is first and last at once (RFC 6946) is put together like any: its header goes.
+            // A fragment that is all of its packet (RFC 6946) is put together like others: without its
+            // fragment header.
             kind = fragment(offset & !7 != 0, true);
             8
         } else if next == proto::AH {

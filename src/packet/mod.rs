@@ -10,6 +10,8 @@ pub mod eth;
 pub mod icmp;
 pub mod ip;
 pub mod l4;
+pub mod options;
+pub mod sip;
 pub mod tunnel;
 pub mod vnet;
 
@@ -48,8 +50,6 @@ pub mod proto {
     pub const AH: u8 = 51;
     /// ICMP for IPv6, RFC 4443.
     pub const ICMPV6: u8 = 58;
-    /// No next header, RFC 8200.
-    pub const NONE: u8 = 59;
     /// Stream Control Transmission Protocol, RFC 9260.
     pub const SCTP: u8 = 132;
 }
@@ -449,6 +449,8 @@ drop_reasons! {
     NoDestination = "no-destination",
     /// The connection's server has been removed.
     DestinationGone = "destination-gone",
+    /// A packet for a service that goes by Call-ID has none.
+    NoCallId = "no-call-id",
     /// One in so many first packets (`drop_packet`).
     Defence = "defence",
     /// An ICMP error about a tunnel of ours: learnt from, and told to the client.

@@ -13,8 +13,8 @@ use super::turn::gcd;
 use super::{Flags, Pool, Request};
 use crate::packet::{Endpoint, Family};
 
-/// Slots: a prime, so that every step visits all of them.
-const SLOTS: usize = 4093;
+/// Slots, and so the most servers: a prime, so that every step visits all of them.
+pub const SLOTS: usize = 4093;
 /// Significant bits of the greatest weight.
 const WEIGHT_BITS: u32 = 6;
 const EMPTY: u16 = u16::MAX;

@@ -14,6 +14,7 @@ mod turn;
 use std::net::IpAddr;
 
 pub use locality::Expiration;
+pub use maglev::SLOTS as MH_SERVERS_MAX;
 
 use crate::packet::Endpoint;
 use crate::world::{Instant, Rng};

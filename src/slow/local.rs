@@ -16,6 +16,8 @@ use crate::world::Instant;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const TTL: u8 = 64;
+/// What stands in IPv6 where nothing follows.
+const NO_NEXT_HEADER: u8 = 59;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -48,8 +50,9 @@ impl Slow {
                 Ok(()) => self.refuse(now, net, &packet, Error::PortUnreachable),
                 Err(reason) => Outcome::Dropped(reason),
             },
-            // Neither who tells what groups it is in nor who says nothing wants an answer.
-            (proto::IGMP, Family::V4) | (proto::NONE, Family::V6) => {
+            // Neither who tells what groups it is in nor a packet that says that it carries nothing
+            // (RFC 8200 section 4.7) wants an answer.
+            (proto::IGMP, Family::V4) | (NO_NEXT_HEADER, Family::V6) => {
                 Outcome::Dropped(DropReason::LocalUnwanted)
             }
             _ => self.refuse(now, net, &packet, Error::ProtocolUnreachable),

@@ -327,9 +327,11 @@ impl Slow {
         let mut whole = Vec::new();
         let mut room = Packet::with_capacity(packet.len());
         vnet::split(packet, 0, &mut room, |piece| whole.push(piece.kept()));
+        // IPv6 that came in shorter fragments may leave in one: it fits, and has its fragment header.
+        let in_one = whole.len() == 1 && packet.bytes().first().is_some_and(|b| b >> 4 == 6);
         let mut pieces = Vec::new();
         for packet in whole {
-            match packet.len() > usize::from(mtu) {
+            match in_one || packet.len() > usize::from(mtu) {
                 true => pieces.extend(fragment::split(&packet, mtu, self.rng.next_u32())?),
                 false => pieces.push(packet),
             }

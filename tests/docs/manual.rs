@@ -9,7 +9,6 @@ use std::fs;
 
 use super::flags::{flags_of, Flag};
 use tapvs::cli;
-use tapvs::config::command::NOT_BUILT;
 use tapvs::config::knob::{KnobInfo, KNOBS};
 use tapvs::config::options::{Opt, Spelling, Takes, SENTENCES, SPELLINGS};
 use tapvs::config::rules;
@@ -122,13 +121,6 @@ impl Page {
                 }
             }
             ("knobs", _) => KNOBS.iter().for_each(|info| self.knob(info)),
-            ("not-built", _) if NOT_BUILT.is_empty() => {}
-            ("not-built", _) => {
-                self.paragraph("What exists in the kernel and not yet here is refused by name:");
-                for (kind, what) in NOT_BUILT {
-                    self.term(&bold(what), &escaped(&format!("the {kind}")));
-                }
-            }
             _ => panic!("what is @{directive}?"),
         }
     }

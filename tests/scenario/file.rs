@@ -37,6 +37,14 @@ pub(crate) enum Step {
     List(Vec<String>),
     /// Connections: protocol, state, client, virtual, server, seconds left.
     Conns(Vec<String>),
+    /// How many connections and templates there are, at least and at most, where chance decides.
+    Count(usize, usize),
+    /// Templates that are known by a Call-ID: as connections, with that at the end.
+    Calls(Vec<String>),
+    /// What `ipvsadm` prints with these arguments.
+    Show(String, Vec<String>),
+    /// `-Z` of one service, by the words that name it, or of all.
+    Zero(String),
     /// Connections, packets and bytes in and out, of each service and server.
     Stats(Vec<String>),
     /// Drop counters that have moved since the last look.
@@ -91,13 +99,15 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
                 ..,
                 Step::List(block)
                 | Step::Conns(block)
+                | Step::Calls(block)
                 | Step::Stats(block)
+                | Step::Show(_, block)
                 | Step::Refused(_, block),
             )) => {
                 block.push(squeezed(line));
                 Ok(())
             }
-            _ => Err("a line of a block without list, conns, stats or refused".into()),
+            _ => Err("a line of a block without list, conns, calls, show, stats or refused".into()),
         };
     }
     let (at, rest) = line.trim().split_once(char::is_whitespace).ok_or("a step is missing")?;
@@ -117,6 +127,14 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
         "tool" => Step::Tool(rest.to_owned()),
         "list" => Step::List(Vec::new()),
         "conns" => Step::Conns(Vec::new()),
+        "show" => Step::Show(rest.to_owned(), Vec::new()),
+        "zero" => Step::Zero(rest.to_owned()),
+        "count" => {
+            let (least, most) = rest.split_once("..").ok_or("count LEAST..MOST")?;
+            let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
+            Step::Count(number(least)?, number(most)?)
+        }
+        "calls" => Step::Calls(Vec::new()),
         "stats" => Step::Stats(Vec::new()),
         "drops" => Step::Drops(rest.split_whitespace().map(str::to_owned).collect()),
         station => packet_step(station, rest)?,

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
-use tapvs::config::ServiceKey;
+use tapvs::config::grammar::Word;
+use tapvs::config::tool::{self, Listing, What, Wish};
+use tapvs::config::{Names, ServiceKey};
 use tapvs::conn::Conn;
+use tapvs::control::show::{self, Numeric};
+use tapvs::control::snapshot::{self, Snapshot};
 use tapvs::director::stats::Stats;
 use tapvs::packet::{proto, Family, LinkId, Mac};
 
@@ -35,6 +40,19 @@ pub(crate) fn play(scenario: &Scenario) -> Result<(), (usize, String)> {
     player.world.account_is_wrong().map_or(Ok(()), |line| Err((0, line)))
 }
 
+/// Knows no names.
+struct Nobody;
+
+impl Names for Nobody {
+    fn host(&self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn port(&self, _: &str, _: u8) -> Option<u16> {
+        None
+    }
+}
+
 struct Player {
     world: World,
     /// Drop counters at the last look.
@@ -63,6 +81,18 @@ impl Player {
                 same_lines(wanted, listing.lines().skip(3).map(squeezed).collect())
             }
             Step::Conns(wanted) => self.conns(wanted),
+            Step::Count(least, most) => {
+                let count = self.world.engine.director().table().len();
+                let fits = (*least..=*most).contains(&count);
+                fits.then_some(()).ok_or_else(|| format!("there are {count}"))
+            }
+            Step::Calls(wanted) => same_lines(wanted, self.calls()),
+            Step::Show(args, wanted) => {
+                let text = self.show(args)?;
+                let lines = text.lines().map(squeezed).filter(|line| !line.is_empty());
+                same_lines(wanted, lines.collect())
+            }
+            Step::Zero(words) => self.zero(words),
             Step::Stats(wanted) => same_lines(wanted, self.stats()),
             Step::Drops(wanted) => self.moved(wanted),
         }
@@ -118,6 +148,66 @@ impl Player {
         match missing.is_empty() && beyond.is_empty() {
             true => Ok(()),
             false => Err(format!("other connections:{missing}{beyond}")),
+        }
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let table = self.world.engine.director().table();
+        let all = (0..).map_while(|place| table.entries(place)).flatten();
+        let call = |(conn, call): (&Conn, Option<&[u8]>)| {
+            let call: String = call?.iter().copied().map(char::from).collect();
+            Some(format!("{} {call}", conn_line(conn)))
+        };
+        let mut lines: Vec<_> = all.filter_map(call).collect();
+        lines.sort();
+        lines
+    }
+
+    /// What `ipvsadm` prints, on either of its streams.
+    fn show(&self, args: &str) -> Result<String, String> {
+        let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+        let wish = match tool::wish(&Word::from_args(&args), &Nobody) {
+            Ok(wish) => wish,
+            Err(fault) => return Ok(super::words_of(&fault.mistake)),
+        };
+        let director = self.world.engine.director();
+        let mut lines = String::new();
+        match &wish {
+            Wish::List(Listing { what: What::Service(key), .. }) => {
+                if !snapshot::put_service(&mut lines, director, key) {
+                    return Ok("No such service".to_owned());
+                }
+            }
+            _ => {
+                for service in director.services().iter() {
+                    snapshot::put_service(&mut lines, director, &service.spec.key);
+                }
+            }
+        }
+        let table = director.table();
+        for (conn, call) in (0..).map_while(|place| table.entries(place)).flatten() {
+            snapshot::put_conn(&mut lines, self.world.now, conn, call);
+        }
+        snapshot::put_settings(&mut lines, self.world.engine.config(), director);
+        let mut picture = Snapshot::default();
+        for line in lines.lines() {
+            picture.take(line).map_err(|_| format!("{line} is no line of a picture"))?;
+        }
+        match wish {
+            Wish::List(listing) => Ok(show::listing(picture, &listing, &Numeric)),
+            Wish::Save { .. } => Ok(show::save(picture, &Numeric)),
+            _ => Err("show is for -L and -S".into()),
+        }
+    }
+
+    fn zero(&mut self, words: &str) -> Result<(), String> {
+        let args: Vec<String> =
+            ["-Z"].into_iter().chain(words.split_whitespace()).map(str::to_owned).collect();
+        match tool::wish(&Word::from_args(&args), &Nobody) {
+            Ok(Wish::Zero(key)) => {
+                self.world.engine.zero(key.as_ref()).map_err(|refusal| refusal.to_string())
+            }
+            _ => Err("zero is for -Z".into()),
         }
     }
 
