@@ -171,10 +171,8 @@ impl Fast {
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
         // A tunnel's outer header is of our own making: also what is behind an IPv6 one may be cut.
         let outer_six = binding.forward == Forward::Tunnel && server.is_ipv6();
-        if outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu) {
-            let Hop { link, next, mtu } = hop;
-            return Err(Verdict::Punt(Why::TooLong { link, next, mtu }));
-        }
+        let too_long = outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu);
+        let largest = if too_long { largest.min(hop.mtu) } else { largest };
         Ok(self.leave(now, packet, hop, largest))
     }
 
