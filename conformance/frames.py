@@ -24,6 +24,15 @@ def checksum(data):
     return ~total & 0xffff
 
 
+def echo(to, station, source, target):
+    """A frame with an ICMP echo request."""
+    message = struct.pack('>BBHHH', 8, 0, checksum(struct.pack('>HI', 0x0800, 0x7e570001)), 0x7e57, 1)
+    head = struct.pack('>BBHHHBBH', 0x45, 0, 20 + len(message), 1, 0x4000, 64, 1, 0)
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    head = head[:10] + struct.pack('>H', checksum(head + ends)) + ends
+    return bytes.fromhex((to + station).replace(':', '')) + b'\x08\0' + head + message
+
+
 def pseudo(packet, protocol, length):
     if packet[0] >> 4 == 4:
         return bytes(packet[12:20]) + struct.pack('>HH', protocol, length)

@@ -136,7 +136,7 @@ def play(director, story, wires):
     """What a director does in a story: (step, what is compared, how) a step."""
     try:
         director.start(story)
-        wires.gather(0, 0, 0.05)
+        await_ready(wires)
         begun, before, seen = time.monotonic(), 0, []
         for at, word, fields in story['steps']:
             pause = at - before
@@ -148,6 +148,24 @@ def play(director, story, wires):
         return [(label, kind, heard(story, what) if kind == 'frames' else what, sent) for label, kind, what, sent in seen]
     finally:
         director.stop()
+
+
+# Who asks whether the director is there, and whom.
+ECHOES = (('client', 'client', '10.80.0.100', '10.80.0.1'), ('rs1', 'server', '10.81.0.11', '10.81.0.1'))
+
+
+def await_ready(wires):
+    """Returns when both sides of the director answer: a guest's cards need a moment, a busy guest seconds."""
+    for station, port, source, target in ECHOES:
+        frame = frames.echo(lab.PORTS[port], lab.STATIONS[station], source, target)
+        end = time.monotonic() + READY_S
+        while True:
+            wires.send(station, frame)
+            if any(name == station and seen[12:14] == b'\x08\0' for name, seen in wires.gather(1, 0.2, 0)):
+                break
+            if time.monotonic() > end:
+                raise guest.Refused(f'set-up: {target} does not answer')
+    wires.gather(0, 0, 0.1)
 
 
 def step(director, wires, word, fields, begun):
