@@ -30,14 +30,25 @@ FISH_DIR = $(SHARE)/fish/vendor_completions.d
 ZSH_DIR = $(SHARE)/zsh/site-functions
 IPVSADM := ipvsadm ipvsadm-save ipvsadm-restore
 
+# What `make bench` needs besides.
+BENCH_TOOLS := haproxy=haproxy nginx=nginx nft=nftables valgrind=valgrind
+# ROUNDS and SECONDS of each test; SCENES (nat4 dr6 …), TESTS (tcp1 udp …) and SUTS (tapvs nft …) are all
+# where they are empty.
+ROUNDS := 5
+SECONDS := 2
+SCENES :=
+TESTS :=
+SUTS :=
+
 .DEFAULT_GOAL := help
-.PHONY: help deps build static install install-ipvsadm uninstall docs demo scale test netns conformance cross lint ci clean
+.PHONY: help deps bench-deps build static install install-ipvsadm uninstall docs demo scale test netns conformance cross soak bench \
+	lint ci clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 deps: ## install what is missing beyond Rust (Debian packages); nothing missing, nothing done
-	@missing=
+	@missing="$(MISSING)"
 	for pair in $(TOOLS); do
 	    command -v "$${pair%%=*}" >/dev/null || missing="$$missing $${pair#*=}"
 	done
@@ -58,6 +69,10 @@ deps: ## install what is missing beyond Rust (Debian packages); nothing missing,
 	        systemctl disable --now "$$daemon" >/dev/null 2>&1 || service "$$daemon" stop >/dev/null 2>&1 || true ;;
 	    esac
 	done
+
+bench-deps: TOOLS += $(BENCH_TOOLS)
+bench-deps: MISSING = $(if $(wildcard /usr/lib/nginx/modules/ngx_stream_module.so),, libnginx-mod-stream)
+bench-deps: deps
 
 build: ## build target/release/tapvs
 	$(CARGO) build --locked --release
@@ -139,6 +154,14 @@ cross: ## run the core's tests on an emulated 32-bit big-endian machine
 	export CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_RUNNER='qemu-ppc -L /usr/powerpc-linux-gnu'
 	$(CARGO) test --locked --target $(CROSS) --lib --test scenarios --test rules --test malformed
 
+bench: bench-deps build ## measure tapvs beside the kernel's NAT, proxies and the ceiling; writes docs/bench.md (an hour)
+	@$(CARGO) build --locked --release --examples
+	benches/run.py --rounds $(ROUNDS) --seconds $(SECONDS) --scenes "$(SCENES)" --tests "$(TESTS)" --suts "$(SUTS)"
+
+soak: TOOLS += nft=nftables
+soak: deps build ## carry 10 GB through each method, summed at both ends, with loss and every MTU (GB=… for less)
+	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/soak
+
 lint: ## formatting, clippy and shellcheck, all fatal
 	@echo "cargo fmt --check"
 	$(CARGO) fmt --check
@@ -146,7 +169,7 @@ lint: ## formatting, clippy and shellcheck, all fatal
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
 	echo "shellcheck"
-	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/as-ipvsadm conformance/init .ci/run dist/tapvs.init completions/tapvs.bash
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/as-ipvsadm netns-tests/soak conformance/init benches/budget .ci/run dist/tapvs.init completions/tapvs.bash
 	shellcheck -s sh dist/tapvs.openwrt
 
 ci: deps lint test ## what a change must pass

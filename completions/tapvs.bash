@@ -44,6 +44,7 @@ _tapvs() {
     run:-r | run:--rules) _tapvs_files; return ;;
     run:--socket) _tapvs_files; return ;;
     run:--engine) _tapvs_offer 'auto drain'; return ;;
+    run:--workers) COMPREPLY=(); return ;;
     run:--seed) COMPREPLY=(); return ;;
     realserver:-r | realserver:--rules) _tapvs_files; return ;;
     realserver:--server) COMPREPLY=(); return ;;
@@ -59,8 +60,8 @@ _tapvs() {
     case $word:$cur in
     :-*) _tapvs_offer '-V --version -v --verbose -q --quiet -h --help' ;;
     :*) _tapvs_offer 'run check realserver reload save ipvsadm proc' ;;
-    run:-*) _tapvs_offer '-r --rules --watch --socket --engine --seed -v --verbose -q --quiet -h --help' ;;
-    run:*) _tapvs_offer '-r --rules --watch --socket --engine --seed -v --verbose -q --quiet -h --help' ;;
+    run:-*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
+    run:*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
     check:-*) _tapvs_offer '--lint -v --verbose -q --quiet -h --help' ;;
     check:*) _tapvs_files ;;
     realserver:-*) _tapvs_offer '-r --rules --server --decap --gue-port --tun -v --verbose -q --quiet -h --help' ;;

@@ -43,6 +43,7 @@ complete -c tapvs -n '__fish_seen_subcommand_from run' -s r -l rules -r -F -d 't
 complete -c tapvs -n '__fish_seen_subcommand_from run' -l watch -d 'read the rules again whenever the file changes; SIGHUP does so at any time'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -l socket -r -F -d 'the control socket, where ipvsadm asks; else $TAPVS_SOCKET, $RUNTIME_DIRECTORY/tapvs.sock, or /run/tapvs.sock'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -l engine -x -a 'auto drain' -d 'how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)'
+complete -c tapvs -n '__fish_seen_subcommand_from run' -l workers -x -d 'how many threads move frames, each with a queue of every port; without it as many as there are processors, but no more than four'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -l seed -x -d 'make chance repeatable: the same seed, the same choices'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -s v -l verbose -d 'log more; twice: everything'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -s q -l quiet -d 'log warnings and errors only'

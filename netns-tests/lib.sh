@@ -267,11 +267,12 @@ start() {
 # rules: the rules file of this test, from standard input.
 rules() { cat >"$WORK/rules"; }
 
-# balance FILE: starts tapvs on the director's host and waits for `ready`.
+# balance FILE: starts tapvs on the director's host, with WORKERS threads if that is set, and waits for
+# `ready`.
 balance() {
     local file=$1
     : >"$WORK/director.out"
-    ip netns exec "${PFX}lb" "$TAPVS" run -r "$file" --seed 1 \
+    ip netns exec "${PFX}lb" "$TAPVS" run -r "$file" --seed 1 ${WORKERS:+--workers} ${WORKERS:+"$WORKERS"} \
         >"$WORK/director.out" 2>"$WORK/director.log" </dev/null &
     DIRECTOR=$!
     PIDS+=("$DIRECTOR")

@@ -26,6 +26,7 @@ use log::{warn, LevelFilter};
 
 use crate::config::{complaint, rules, Config};
 use crate::engine::Engine;
+use crate::io::reactor::Plan;
 use crate::io::socket::Wanted;
 use crate::io::tap::Wish as Engines;
 use crate::io::{self as system, Fault};
@@ -43,6 +44,9 @@ pub mod exit {
     /// `check --lint`: the rules can be run, and something in them will not work.
     pub const WARNED: u8 = 4;
 }
+
+/// Workers that may be asked for.
+const WORKERS_MAX: usize = 64;
 
 /// Linux IPVS in userspace: balances what comes in by TAP and TUN devices over real servers.
 #[derive(FromArgs, ArgsInfo)]
@@ -113,6 +117,10 @@ struct Run {
     /// how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)
     #[argh(option, arg_name = "auto|drain", default = "Engines::Best", from_str_fn(engine_named))]
     engine: Engines,
+    /// how many threads move frames, each with a queue of every port; without it as many as there are
+    /// processors, but no more than four
+    #[argh(option, arg_name = "n", from_str_fn(workers_of))]
+    workers: Option<usize>,
     /// make chance repeatable: the same seed, the same choices
     #[argh(option, arg_name = "n")]
     seed: Option<u64>,
@@ -122,6 +130,13 @@ struct Run {
     /// log warnings and errors only
     #[argh(switch, short = 'q')]
     quiet: bool,
+}
+
+fn workers_of(number: &str) -> Result<usize, String> {
+    match number.parse() {
+        Ok(number @ 1..=WORKERS_MAX) => Ok(number),
+        _ => Err(format!("expected a number from 1 to {WORKERS_MAX}")),
+    }
 }
 
 fn engine_named(name: &str) -> Result<Engines, String> {
@@ -457,7 +472,10 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
     };
     let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
     let socket = Wanted::new(wish.socket.as_deref());
-    Ok(system::reactor::run(&config, engine, &RulesFile(wish), wish.engine, &socket)?)
+    let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    let workers = wish.workers.unwrap_or_else(processors);
+    let plan = Plan { wish: wish.engine, workers };
+    Ok(system::reactor::run(&config, engine, &RulesFile(wish), plan, &socket)?)
 }
 
 /// The rules file of a run, to be read again.

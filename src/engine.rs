@@ -1,4 +1,4 @@
-//! Fast and slow side of one worker together: frames in, frames out, no device and no clock.
+//! Fast and slow side together: frames in, frames out, no device, no thread and no clock.
 //!
 //! The engine keeps the account of frames: every received frame is forwarded, answered, dropped
 //! under a name, or waiting for a neighbour or its other fragments.
@@ -14,7 +14,7 @@ use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{Link, Router};
 use crate::packet::{
-    vnet, DropCounters, DropReason, Family, Headers, LinkId, Packet, Verdict, Why,
+    eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
 use crate::slow::{Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
@@ -28,10 +28,11 @@ pub const MTU_DEFAULT: u16 = 1500;
 /// Addresses that are announced in one go; their frames wait in a bounded queue.
 const ANNOUNCE_BATCH: usize = 256;
 
-/// Connections that are forgotten in one go, so that a mass expiry does not hold packets up.
-const EXPIRE_BUDGET: usize = 4096;
+/// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
+/// millisecond, and more can be forgotten in a turn than are made in one.
+const EXPIRE_BUDGET: usize = 256;
 
-/// The whole director of one worker.
+/// The whole director. It knows of no thread: whoever has it has all of it.
 #[derive(Debug)]
 pub struct Engine {
     fast: Fast,
@@ -251,6 +252,14 @@ impl Engine {
             }
         }
         None
+    }
+
+    /// Prepares for frames that will be handled next, as far as that pays: their connections are
+    /// fetched together. It may be left out.
+    pub fn prefetch<'a>(&self, link: LinkId, frames: impl Iterator<Item = &'a [u8]>) {
+        let tap = self.fast.router.link(link).is_some_and(|link| link.tap);
+        let front = if tap { eth::HEADER } else { 0 };
+        self.fast.director.prefetch(frames.filter_map(|frame| Flow::glance(frame.get(front..)?)));
     }
 
     /// Books what the slow side says of a packet.

@@ -19,7 +19,7 @@ use crate::packet::{ip, tunnel, vnet};
 use crate::packet::{DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Rng};
 
-/// A worker's view of the world: a router with a director in it.
+/// What a packet meets: a router with a director in it.
 #[derive(Debug)]
 pub struct Fast {
     /// The host and router on the wire.

@@ -78,9 +78,14 @@ impl Flags {
     }
 }
 
-/// A connection, or a persistence template.
+/// A connection, or a persistence template. What a look-up compares lies in the first cache line.
 #[derive(Debug, Clone)]
+#[repr(C, align(128))]
 pub struct Conn {
+    /// The client's end; of a template: the client network, port 0.
+    pub client: Endpoint,
+    /// The virtual end.
+    pub virt: Endpoint,
     /// IP protocol; 0 for the template of a firewall-mark service.
     pub proto: u8,
     /// How its packets travel.
@@ -89,29 +94,26 @@ pub struct Conn {
     pub state: State,
     /// What is true of it.
     pub flags: Flags,
-    /// The client's end; of a template: the client network, port 0.
-    pub client: Endpoint,
-    /// The virtual end.
-    pub virt: Endpoint,
-    /// The server's end.
-    pub dest: Endpoint,
+    chain: u32,
     /// The server's entry, an index that the director understands.
     pub dest_id: u32,
+    /// When it ends unless a packet comes.
+    pub deadline: Instant,
+    /// The server's end.
+    pub dest: Endpoint,
     /// Seconds without a packet after which it ends.
     pub timeout_s: u32,
     /// Packets from the client so far.
     pub in_packets: u32,
-    /// When it ends unless a packet comes.
-    pub deadline: Instant,
     /// The template that made it, or a data connection's control connection, if any.
     controller: u32,
     /// How many connections it controls.
     controlled: u32,
-    chain: u32,
     wheel: wheel::Links,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 128, "two cache lines; 8 million make a gigabyte");
+const _: () = assert!(size_of::<Conn>() == 128, "two cache lines; 8 million make a gigabyte");
+const _: () = assert!(std::mem::offset_of!(Conn, dest) == 64, "the first line is for look-ups");
 
 impl Conn {
     /// A connection that nothing has happened to; `timeout_s` is 3 until its state is known.

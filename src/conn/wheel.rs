@@ -3,6 +3,9 @@
 //! A packet only moves its connection's deadline; the wheel looks at an entry when its slot comes up
 //! and puts it back if the deadline has moved on. An entry is re-linked early only when its deadline
 //! came nearer. Links lie in the connections themselves, so that a timer costs no memory of its own.
+//!
+//! Nothing is done to more entries at once than the caller allows: a coarse slot may hold a million, and
+//! is handed down in portions, during which the wheel stands still and catches up afterwards.
 
 use super::table::Arena;
 use super::{Conn, NONE};
@@ -38,11 +41,13 @@ pub(super) struct Wheel {
     occupied: [u64; LEVELS],
     /// The tick up to which all slots have been looked at.
     tick: u64,
+    /// The levels from 1 to this one whose slots begin with this tick and are still to be handed down.
+    handing: usize,
 }
 
 impl Wheel {
     pub(super) const fn new() -> Self {
-        Self { heads: [[NONE; SLOTS]; LEVELS], occupied: [0; LEVELS], tick: 0 }
+        Self { heads: [[NONE; SLOTS]; LEVELS], occupied: [0; LEVELS], tick: 0, handing: 0 }
     }
 
     /// Links entry `id` so that it comes up at `deadline`, or sooner if that is very far.
@@ -105,13 +110,24 @@ impl Wheel {
     }
 
     /// Takes one entry whose time has come off the wheel, or re-links it if its deadline has moved.
-    /// `None` when everything up to `now` has been looked at.
-    pub(super) fn due(&mut self, arena: &mut Arena, now: Instant) -> Option<u32> {
+    /// Each entry that is looked at takes one from `budget`. `None` when everything up to `now` has been
+    /// looked at, or nothing is left of the budget.
+    pub(super) fn due(
+        &mut self,
+        arena: &mut Arena,
+        now: Instant,
+        budget: &mut usize,
+    ) -> Option<u32> {
         let target = now.nanos() >> TICK_SHIFT;
-        loop {
+        while *budget > 0 {
+            if self.handing > 0 {
+                *budget -= usize::from(self.hand_down(arena));
+                continue;
+            }
             let slot = slot_of(self.tick, 0);
             let id = self.heads[0][slot];
             if id != NONE {
+                *budget -= 1;
                 self.unlink(arena, id);
                 let deadline = arena.at(id).deadline;
                 if deadline <= now {
@@ -123,13 +139,14 @@ impl Wheel {
             if self.tick >= target {
                 return None;
             }
-            self.advance(arena, target);
+            self.advance(target);
         }
+        None
     }
 
-    /// Goes to the next tick at which anything can happen, `target` at most, and hands entries of
-    /// coarser levels down when their slot begins.
-    fn advance(&mut self, arena: &mut Arena, target: u64) {
+    /// Goes to the next tick at which anything can happen, `target` at most, and notes which coarser
+    /// slots begin with it.
+    fn advance(&mut self, target: u64) {
         let quiet = self.occupied.iter().take_while(|&&level| level == 0).count();
         let step = match quiet {
             0 => self.tick + 1,
@@ -141,20 +158,25 @@ impl Wheel {
             }
         };
         self.tick = step.min(target);
-        for level in 1..LEVELS {
-            let width = width_of(level);
-            if self.tick & ((1 << width) - 1) != 0 {
-                break;
-            }
-            let slot = slot_of(self.tick, level);
-            while self.heads[level][slot] != NONE {
-                let id = self.heads[level][slot];
-                self.unlink(arena, id);
-                // It may be due in this very tick, whose slot is still to be looked at.
-                let deadline = arena.at(id).deadline;
-                self.link_from(arena, id, deadline, self.tick);
-            }
+        let begins = |&level: &usize| self.tick & ((1 << width_of(level)) - 1) == 0;
+        self.handing = (1..LEVELS).take_while(begins).count();
+    }
+
+    /// Moves one entry of the slots that begin with this tick to where it belongs now; false if the
+    /// level that was looked at has none left. As long as the tick stays, no entry can be linked to these
+    /// slots: they are a whole turn away.
+    fn hand_down(&mut self, arena: &mut Arena) -> bool {
+        let level = self.handing;
+        let id = self.heads[level][slot_of(self.tick, level)];
+        if id == NONE {
+            self.handing -= 1;
+            return false;
         }
+        self.unlink(arena, id);
+        // It may be due in this very tick, whose slot is still to be looked at.
+        let deadline = arena.at(id).deadline;
+        self.link_from(arena, id, deadline, self.tick);
+        true
     }
 
     /// When [`due`](Self::due) may have something to do; within a little more than a second if
@@ -162,6 +184,9 @@ impl Wheel {
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.occupied.iter().all(|&level| level == 0) {
             return None;
+        }
+        if self.handing > 0 {
+            return Some(Instant::from_nanos(self.tick << TICK_SHIFT));
         }
         let ahead = (1..=SLOTS as u64).find(|ahead| {
             let tick = self.tick + ahead;

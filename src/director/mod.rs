@@ -154,6 +154,11 @@ impl Director {
         Decision::Carry(binding)
     }
 
+    /// Packets of these flows will come next; see [`Table::prefetch`].
+    pub fn prefetch(&self, flows: impl Iterator<Item = Flow>) {
+        self.table.prefetch(flows);
+    }
+
     /// Bytes of an IP packet that the path to `server` carries, over a link of `mtu` bytes.
     pub fn path_mtu(&self, now: Instant, server: IpAddr, mtu: u16) -> u16 {
         self.path_mtus.of(now, server, mtu)
@@ -404,7 +409,7 @@ impl Director {
         self.unbind(now, &conn);
     }
 
-    /// Forgets at most `budget` connections whose time is up; true if more may be due.
+    /// Looks at `budget` connections at most and forgets those whose time is up; true if more may be due.
     pub fn expire(&mut self, now: Instant, budget: usize) -> bool {
         self.defend(now);
         if now >= self.trash_due && self.services.has_trash() {
@@ -415,11 +420,11 @@ impl Director {
             self.services.collect(now, self.expiration());
             self.collect_due = now.after(COLLECT_EVERY);
         }
-        for _ in 0..budget {
-            let Some(conn) = self.table.expire(now) else { return false };
+        let mut left = budget;
+        while let Some(conn) = self.table.expire(now, &mut left) {
             self.unbind(now, &conn);
         }
-        true
+        left == 0
     }
 
     /// For how long lblc and lblcr remember.

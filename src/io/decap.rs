@@ -20,9 +20,11 @@ use std::sync::Arc;
 
 use log::{debug, info, warn};
 
-use super::reactor::{say_ready, Watch};
+use super::queue::{Driven, Plain, Queue};
+use super::reactor::say_ready;
 use super::sys::{self, Control};
-use super::tap::{Plain, Port, Queue, Wish};
+use super::tap::Port;
+use super::watch::{poller, Watch};
 use super::worker::BUDGET;
 use super::Fault;
 use crate::config::{LinkSettings, PortConfig, PortKind};
@@ -36,18 +38,20 @@ use crate::packet::{
 /// # Errors
 /// The device or the sockets could not be opened.
 pub fn run(tun: &str, gue_port: Option<u16>) -> Result<(), Fault> {
-    let mut watch = Watch::new()?;
+    let mut watch = Watch::new(poller()?, None).with_signals()?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
-    let port = Port::open(&Arc::new(control), &tun_port(tun), Wish::Drain)?;
+    let (port, handles) = Port::open(&Arc::new(control), &tun_port(tun), 1)?;
     let mut sockets = open_sockets()?;
     if let Some(port) = gue_port {
         sockets.push(open_gue(port)?);
     }
     let _filters = open_filters(tun);
     for (index, socket) in sockets.iter().enumerate() {
-        watch.add(index, "a socket", &socket.queue)?;
+        watch.add(index, "a socket", std::os::fd::AsRawFd::as_raw_fd(&socket.queue))?;
     }
-    let mut decap = Decap { out: port, sockets, counters: Counters::default() };
+    let Some(handle) = handles.into_iter().next() else { return Ok(()) };
+    let (out, _) = handle.drive(None);
+    let mut decap = Decap { port, out, sockets, counters: Counters::default() };
     say_ready();
     let outcome = decap.serve(&mut watch);
     info!("{}", decap.counters);
@@ -168,7 +172,8 @@ enum Shape {
 
 #[derive(Debug)]
 struct Decap {
-    out: Port,
+    port: Port,
+    out: Driven,
     sockets: Vec<Socket>,
     counters: Counters,
 }
@@ -242,7 +247,7 @@ impl Decap {
             match self.out.send(packet) {
                 Ok(()) => self.counters.passed += 1,
                 Err(e) if e.raw_os_error() == Some(libc::EBADFD) => {
-                    return Err(Fault::new(format!("writing to {}", self.out.name()), e)
+                    return Err(Fault::new(format!("writing to {}", self.port.name()), e)
                         .cure(Some("the device is gone")));
                 }
                 Err(_) => self.counters.refused += 1,

@@ -22,8 +22,8 @@ const FRAME: usize = 64 << 10;
 
 /// What runs, and who can exchange its rules.
 pub(super) trait Host {
-    /// What runs.
-    fn engine(&mut self) -> &mut Engine;
+    /// Does something with what runs; packets wait for it.
+    fn with(&mut self, what: &mut dyn FnMut(&mut Engine));
 
     /// Reads the rules again: the lines that differ.
     ///
@@ -48,44 +48,56 @@ pub(super) fn ask(
     request: &Request,
     out: &mut Vec<u8>,
 ) -> Option<Dump> {
+    if *request == Request::Reload {
+        let (text, answer) = match host.reload() {
+            Ok(lines) => (lines.iter().flat_map(|line| [line, "\n"]).collect(), Answer::Done),
+            Err(why) => (String::new(), Answer::Refused(why)),
+        };
+        put_lines(out, &text);
+        out.extend(answer.frame());
+        return None;
+    }
+    let mut dump = None;
+    host.with(&mut |engine| dump = ask_engine(engine, now, request, out));
+    dump
+}
+
+/// The same for requests that the engine can answer.
+fn ask_engine(
+    engine: &mut Engine,
+    now: Instant,
+    request: &Request,
+    out: &mut Vec<u8>,
+) -> Option<Dump> {
     let mut text = String::new();
     let answer = match request {
-        Request::Do(line) => run(host.engine(), now, line),
-        Request::Unknown { edit, key } => unknown(host.engine(), *edit, key),
-        Request::Zero(None) => Answer::of(host.engine().zero(None)),
+        Request::Do(line) => run(engine, now, line),
+        Request::Unknown { edit, key } => unknown(engine, *edit, key),
+        Request::Zero(None) => Answer::of(engine.zero(None)),
         Request::Zero(Some(key)) => match parse_key(key) {
-            Ok(key) => Answer::of(host.engine().zero(Some(&key))),
+            Ok(key) => Answer::of(engine.zero(Some(&key))),
             Err(not) => not,
         },
         Request::Services(None) => return Some(Dump::Services(None)),
         Request::Services(Some(key)) => match parse_key(key) {
-            Ok(key) if snapshot::put_service(&mut text, host.engine().director(), &key) => {
-                Answer::Done
-            }
+            Ok(key) if snapshot::put_service(&mut text, engine.director(), &key) => Answer::Done,
             Ok(_) => Answer::of(Err(Refusal::NoSuchService)),
             Err(not) => not,
         },
         Request::Connections => return Some(Dump::Connections(0)),
         Request::Settings => {
-            let engine = host.engine();
             snapshot::put_settings(&mut text, engine.config(), engine.director());
             Answer::Done
         }
         Request::Total => {
-            snapshot::put_total(&mut text, &host.engine().director().total());
+            snapshot::put_total(&mut text, &engine.director().total());
             Answer::Done
         }
         Request::Rules => {
-            text = host.engine().config().to_string();
+            text = engine.config().to_string();
             Answer::Done
         }
-        Request::Reload => match host.reload() {
-            Ok(lines) => {
-                lines.iter().for_each(|line| text.extend([line, "\n"]));
-                Answer::Done
-            }
-            Err(why) => Answer::Refused(why),
-        },
+        Request::Reload => return None,
     };
     put_lines(out, &text);
     out.extend(answer.frame());
@@ -185,8 +197,8 @@ mod tests {
     struct Alone(Engine);
 
     impl Host for Alone {
-        fn engine(&mut self) -> &mut Engine {
-            &mut self.0
+        fn with(&mut self, what: &mut dyn FnMut(&mut Engine)) {
+            what(&mut self.0);
         }
 
         fn reload(&mut self) -> Result<Vec<String>, String> {

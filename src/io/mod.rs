@@ -1,22 +1,43 @@
 //! The only rooms that touch the system: devices, descriptors, signals, the clock.
 //!
 //! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] opens devices and puts them back as they were,
-//! [`worker`] moves frames between devices and the engine, [`reactor`] waits and knows the time,
-//! [`decap`] is the other end of a tunnel, [`texts`] keeps files. All of them fail with a [`Fault`].
+//! [`queue`] reads and writes them, [`worker`] moves frames between queues and the engine, [`reactor`]
+//! waits and knows the time, [`decap`] is the other end of a tunnel, [`texts`] keeps files. All of them
+//! fail with a [`Fault`].
 //!
 //! Kept from the kernel: the names of its errors. Left out on purpose: no I/O here ever blocks, and
 //! no error about a single frame ends the program; it is counted.
 
+mod crew;
 pub mod decap;
 mod desk;
+mod floor;
 mod macvtap;
+pub mod queue;
 pub mod reactor;
-mod reload;
 pub mod socket;
 pub mod sys;
 pub mod tap;
 pub mod texts;
+// The processors that the ring's crate has bindings for; Cargo.toml has the same list.
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64",
+    target_arch = "powerpc64"
+))]
 pub mod uring;
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64",
+    target_arch = "powerpc64"
+)))]
+#[path = "no_uring.rs"]
+pub mod uring;
+mod watch;
 pub mod worker;
 
 use std::fmt;

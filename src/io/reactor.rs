@@ -1,36 +1,31 @@
 //! Waits: for frames, for signals, for the next deadline; and knows the time.
 //!
-//! A mio loop. Descriptors are watched edge-triggered and read until empty by the
-//! [`worker`](super::worker). The clock is read once for all batches of a turn, here and nowhere
-//! else. SIGTERM and SIGINT end the program, SIGUSR1 logs the table and the account of frames,
-//! SIGHUP (or, if wanted, a change of the file) reads the rules again.
+//! The loop of the first worker; those of the others, in [`crew`](super::crew), are its heart alone.
+//! The clock is read once for all batches of a turn. SIGTERM and SIGINT end the program, SIGUSR1 logs
+//! the table and the account of frames, SIGHUP (or, if wanted, a change of the file) reads the rules again.
 //!
 //! Addresses are announced, and `ready` is printed, as soon as every port can carry frames: a bridge
 //! begins to forward a moment after a port has joined it, and what is sent before is lost.
 
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, info, warn};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook_mio::v1_0::Signals;
 
+use super::crew::Crew;
 use super::desk::Host;
-use super::reload::reload;
+use super::floor::Floor;
+use super::queue::Driven;
 use super::socket::{Socket, Wanted};
 use super::sys::Control;
-use super::tap::{self, Port};
-use super::worker::Worker;
+use super::tap::{self, Port, Wish};
+use super::watch::{bell, poller, Watch, BELL};
+use super::worker::{Shared, Worker};
 use super::Fault;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::world::Instant;
-
-const SIGNALS: Token = Token(usize::MAX);
 
 /// How long ports may take to settle before we announce our addresses regardless.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
@@ -56,6 +51,15 @@ pub trait Rules {
     fn stamp(&self) -> Option<u64>;
 }
 
+/// How frames are to be moved, and by how many workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// By which engine.
+    pub wish: Wish,
+    /// Threads, one at least.
+    pub workers: usize,
+}
+
 /// Opens every port of `config`, which [`complete`](super::complete) has been through, and serves
 /// them and the control `socket` with `engine` until a signal ends it. Whatever the outcome,
 /// everything is undone.
@@ -66,140 +70,140 @@ pub fn run(
     config: &Config,
     engine: Engine,
     rules: &dyn Rules,
-    engine_wish: tap::Wish,
+    plan: Plan,
     socket: &Wanted,
 ) -> Result<(), Fault> {
     // Signals first: from here on one that comes while ports are being opened ends us in order.
-    let mut watch = Watch::new()?;
+    let poll = poller()?;
+    let first = bell(&poll)?;
+    let mut watch = Watch::new(poll, plan.wish.ring()).with_signals()?;
     let mut socket = Socket::make(socket, watch.registry())?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
-    let control = Arc::new(control);
-    let mut ports = Vec::new();
-    for port in &config.ports {
-        ports.push((port.name.clone(), Port::open(&control, port, engine_wish)?));
-    }
-    warn_of_bridge_filter(config);
-    for (index, (name, port)) in ports.iter().enumerate() {
-        watch.add(index, name, port)?;
-    }
-    let mut worker = Worker::new(engine, ports);
-    let reload = Reload { control, rules, engine_wish };
-    let outcome = serve(&mut watch, &mut worker, &reload, &mut socket);
-    worker.log_frames();
-    outcome
-}
-
-/// What a reload needs.
-struct Reload<'a> {
-    control: Arc<Control>,
-    rules: &'a dyn Rules,
-    engine_wish: tap::Wish,
-}
-
-impl Reload<'_> {
-    /// Reads the rules again and changes over to them, or says why not and changes nothing.
-    fn run(
-        &self,
-        worker: &mut Worker<Port>,
-        watch: &Watch,
-        now: Instant,
-    ) -> Result<Vec<String>, String> {
-        let read = self.rules.read().map(|mut new| {
-            super::complete(&mut new);
-            new
-        });
-        let done =
-            read.and_then(|new| reload(worker, &self.control, self.engine_wish, watch, now, new));
-        match &done {
-            Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
-            Ok(lines) => {
-                lines.iter().for_each(|line| info!("reload: {line}"));
-                info!("reload: done, {} lines differ", lines.len());
-            }
-            Err(why) => {
-                why.lines().for_each(|line| warn!("reload: {line}"));
-                warn!("reload: nothing was changed");
-            }
-        }
-        done
-    }
+    let shared = Arc::new(Shared::new(engine));
+    let clock = Clock::start();
+    let rings = watch.ring().is_some();
+    let crew = Crew::start(plan.workers.saturating_sub(1), &shared, clock, rings, first)?;
+    let mut floor = Floor {
+        worker: Worker::new(shared, true),
+        crew,
+        ports: Vec::new(),
+        control: Arc::new(control),
+        workers: plan.workers.max(1),
+    };
+    let outcome = floor.open(config, &watch).and_then(|()| {
+        warn_of_bridge_filter(config);
+        serve(&mut watch, &mut floor, rules, clock, &mut socket)
+    });
+    floor.close(&watch, outcome)
 }
 
 /// What clients of the control socket may ask.
 struct Running<'a> {
-    worker: &'a mut Worker<Port>,
+    floor: &'a mut Floor,
     watch: &'a Watch,
-    reload: &'a Reload<'a>,
+    rules: &'a dyn Rules,
     now: Instant,
 }
 
 impl Host for Running<'_> {
-    fn engine(&mut self) -> &mut Engine {
-        self.worker.engine()
+    fn with(&mut self, what: &mut dyn FnMut(&mut Engine)) {
+        self.floor.worker.with(|core| what(core));
     }
 
     fn reload(&mut self) -> Result<Vec<String>, String> {
-        self.reload.run(self.worker, self.watch, self.now)
+        read_again(self.rules, self.floor, self.watch, self.now)
     }
+}
+
+/// Reads the rules again and changes over to them, or says why not and changes nothing.
+fn read_again(
+    rules: &dyn Rules,
+    floor: &mut Floor,
+    watch: &Watch,
+    now: Instant,
+) -> Result<Vec<String>, String> {
+    let read = rules.read().map(|mut new| {
+        super::complete(&mut new);
+        new
+    });
+    let done = read.and_then(|new| floor.reload(watch, now, new));
+    match &done {
+        Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
+        Ok(lines) => {
+            lines.iter().for_each(|line| info!("reload: {line}"));
+            info!("reload: done, {} lines differ", lines.len());
+        }
+        Err(why) => {
+            why.lines().for_each(|line| warn!("reload: {line}"));
+            warn!("reload: nothing was changed");
+        }
+    }
+    done
+}
+
+/// How long a worker may wait from `now` on, if there is something to do at once, or at `due`.
+pub(super) fn timeout(now: Instant, at_once: bool, due: Option<Instant>) -> Option<Duration> {
+    if at_once {
+        return Some(Duration::ZERO);
+    }
+    due.map(|due| due.since(now))
 }
 
 /// Turns until a signal says that it is enough.
 fn serve(
     watch: &mut Watch,
-    worker: &mut Worker<Port>,
-    reload: &Reload<'_>,
+    floor: &mut Floor,
+    rules: &dyn Rules,
+    clock: Clock,
     socket: &mut Option<Socket>,
 ) -> Result<(), Fault> {
-    let clock = Clock::start();
     let mut now = clock.now();
     let (mut announced, mut asked) = (false, false);
-    let mut stamp = reload.rules.stamp();
+    let mut stamp = rules.stamp();
     let mut look = now.after(WATCH_STEP);
     let mut memory_look = now;
     loop {
         let watched = stamp.map(|_| look);
         let settle = (!announced).then(|| now.after(SETTLE_STEP));
         let stalled = socket.as_ref().and_then(Socket::deadline);
-        let deadlines = [worker.deadline(), watched, stalled, settle];
-        let timeout = match deadlines.into_iter().flatten().min() {
-            _ if worker.is_ready() || asked => Some(Duration::ZERO),
-            Some(due) => Some(due.since(now)),
-            None => None,
-        };
-        let wish = watch.wait(timeout, |token| {
-            if !socket.as_mut().is_some_and(|socket| socket.wake(token)) {
-                worker.wake(token);
+        let deadlines = [floor.worker.deadline(), watched, stalled, settle];
+        let due = deadlines.into_iter().flatten().min();
+        let sleep = timeout(now, floor.worker.is_ready() || asked, due);
+        let wish = watch.wait(sleep, |token| {
+            if token != BELL && !socket.as_mut().is_some_and(|socket| socket.wake(token)) {
+                floor.worker.wake(token);
             }
         })?;
         now = clock.now();
-        if memory_look <= now && worker.engine().minds_memory() {
+        if memory_look <= now {
             memory_look = now.after(MEMORY_STEP);
-            available_pages().into_iter().for_each(|pages| worker.engine().set_memory(pages));
+            look_at_memory(&floor.worker);
         }
-        worker.turn(now);
-        asked = answer(socket, watch, worker, reload, now);
+        floor.worker.turn(now);
+        asked = answer(socket, watch, floor, rules, now);
         if wish.listing {
-            worker.log_listing();
+            floor.log_listing();
         }
         let mut changed = false;
         if watched.is_some_and(|look| look <= now) {
             look = now.after(WATCH_STEP);
-            let present = reload.rules.stamp();
+            let present = rules.stamp();
             changed = std::mem::replace(&mut stamp, present) != present;
         }
         if wish.reload || changed {
             // What came of it has been logged.
-            let _ = reload.run(worker, watch, now);
+            let _ = read_again(rules, floor, watch, now);
         }
-        if wish.end {
+        // Why a worker failed is known when it is joined.
+        if wish.end || floor.crew.has_failed() {
             return Ok(());
         }
-        if worker.is_lost() {
+        if floor.worker.is_lost() {
             return Err(Fault::new("serving", io::Error::other("no port is left")));
         }
-        if !announced && has_settled(worker, now) {
+        if !announced && has_settled(&floor.ports, now) {
             announced = true;
-            worker.announce(now);
+            floor.worker.with(|core| core.announce(now));
             say_ready();
         }
     }
@@ -209,18 +213,21 @@ fn serve(
 fn answer(
     socket: &mut Option<Socket>,
     watch: &Watch,
-    worker: &mut Worker<Port>,
-    reload: &Reload<'_>,
+    floor: &mut Floor,
+    rules: &dyn Rules,
     now: Instant,
 ) -> bool {
     let Some(socket) = socket else { return false };
-    let mut host = Running { worker, watch, reload, now };
-    let more = socket.turn(now, &mut host, watch.registry());
-    if socket.has_clients() {
-        // What was changed may have something to announce.
-        worker.drain();
+    let mut host = Running { floor, watch, rules, now };
+    socket.turn(now, &mut host, watch.registry())
+}
+
+/// Tells the engine how much memory is left, if a defence depends on it.
+fn look_at_memory(worker: &Worker<Driven>) {
+    let minds = worker.shared().lock().minds_memory();
+    if let Some(pages) = minds.then(available_pages).flatten() {
+        worker.shared().lock().set_memory(pages);
     }
-    more
 }
 
 /// Free and buffer memory in pages of 4 KiB, as far as the system tells.
@@ -236,10 +243,9 @@ fn pages_of(meminfo: &str) -> Option<u64> {
     Some((kib("MemFree:")? + kib("Buffers:")?) / 4)
 }
 
-fn has_settled(worker: &Worker<Port>, now: Instant) -> bool {
+fn has_settled(ports: &[Port], now: Instant) -> bool {
     let late = now.since(Instant::ZERO) >= SETTLE_MAX;
-    let waiting: Vec<_> =
-        worker.queues().filter(|port| !port.is_settled()).map(Port::name).collect();
+    let waiting: Vec<_> = ports.iter().filter(|port| !port.is_settled()).map(Port::name).collect();
     if late && !waiting.is_empty() {
         warn!(
             "{} does not forward yet (spanning tree?); neighbours may learn of us late",
@@ -276,84 +282,17 @@ fn warn_of_bridge_filter(config: &Config) {
     }
 }
 
-/// What signals asked for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wish {
-    pub(super) end: bool,
-    pub(super) listing: bool,
-    pub(super) reload: bool,
-}
-
-/// Descriptors and signals that are waited for together.
-pub(super) struct Watch {
-    poll: Poll,
-    events: Events,
-    signals: Signals,
-}
-
-impl Watch {
-    pub(super) fn new() -> Result<Self, Fault> {
-        let fault = |e| Fault::new("watching for signals", e);
-        let poll = Poll::new().map_err(fault)?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(fault)?;
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(fault)?;
-        Ok(Self { poll, events: Events::with_capacity(64), signals })
-    }
-
-    /// Where other things to wait for are told.
-    pub(super) fn registry(&self) -> &Registry {
-        self.poll.registry()
-    }
-
-    /// Watches one descriptor for something to read.
-    pub(super) fn add(&self, index: usize, name: &str, on: &impl AsRawFd) -> Result<(), Fault> {
-        self.poll
-            .registry()
-            .register(&mut SourceFd(&on.as_raw_fd()), Token(index), Interest::READABLE)
-            .map_err(|e| Fault::new(format!("watching {name}"), e))
-    }
-
-    /// Waits for `timeout` at most, calls `wake` with the index of each descriptor that can be
-    /// read, and says what signals asked for.
-    pub(super) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        mut wake: impl FnMut(usize),
-    ) -> Result<Wish, Fault> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(Wish::default()),
-            Err(e) => return Err(Fault::new("waiting", e)),
-        }
-        let mut wish = Wish::default();
-        for event in &self.events {
-            if event.token() != SIGNALS {
-                wake(event.token().0);
-                continue;
-            }
-            for signal in self.signals.pending() {
-                match signal {
-                    SIGUSR1 => wish.listing = true,
-                    SIGHUP => wish.reload = true,
-                    _ => wish.end = true,
-                }
-            }
-        }
-        Ok(wish)
-    }
-}
-
 /// Makes the core's instants out of the system's.
-#[derive(Debug)]
-struct Clock(std::time::Instant);
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock(std::time::Instant);
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self(std::time::Instant::now())
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         Instant::ZERO.after(self.0.elapsed())
     }
 }
@@ -374,24 +313,5 @@ mod tests {
         let clock = Clock::start();
         let (a, b) = (clock.now(), clock.now());
         assert!(a <= b && a.since(Instant::ZERO) < Duration::from_secs(60));
-    }
-
-    #[test]
-    fn a_descriptor_that_can_be_read_wakes_and_signals_are_wishes() {
-        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().expect("a pair");
-        let mut watch = Watch::new().expect("signals can be watched");
-        watch.add(5, "pair", &ours).expect("it can be watched");
-        theirs.send(b"x").expect("room");
-        let mut woken = Vec::new();
-        let wish = watch.wait(None, |index| woken.push(index)).expect("no error");
-        assert_eq!((wish, woken), (Wish::default(), vec![5]));
-        signal_hook::low_level::raise(SIGUSR1).expect("it is our own process");
-        let wish = loop {
-            let wish = watch.wait(None, |_| ()).expect("no error");
-            if wish != Wish::default() {
-                break wish;
-            }
-        };
-        assert_eq!(wish, Wish { listing: true, ..Wish::default() });
     }
 }

@@ -177,11 +177,6 @@ impl Socket {
         more
     }
 
-    /// Whether anybody is there.
-    pub(super) fn has_clients(&self) -> bool {
-        self.clients.iter().any(Option::is_some)
-    }
-
     /// When a client is to be dropped that takes nothing.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stalled = self.clients.iter().flatten().filter(|client| client.waits());
@@ -324,7 +319,10 @@ impl Client {
     /// Answers one request, or goes on with a picture; false if there is nothing to answer.
     fn answer(&mut self, now: Instant, host: &mut dyn Host) -> bool {
         if let Some(dump) = &mut self.dump {
-            if !go_on(host.engine(), now, dump, &mut self.outbox) {
+            let mut more = true;
+            let outbox = &mut self.outbox;
+            host.with(&mut |engine| more = go_on(engine, now, dump, outbox));
+            if !more {
                 self.dump = None;
             }
             return true;

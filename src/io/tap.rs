@@ -1,22 +1,17 @@
 //! Ports: TAP and TUN devices taken into use, and put back as they were.
 //!
-//! A [`Queue`] is what a worker reads frames from and writes them to. It is shaped so that engines
-//! which move many frames per system call fit behind it: `recv` and `send` may exchange the
-//! packet's buffer for one of their own, and what `send` took need not leave before `flush`.
-//! [`Offloaded`] moves one frame a call, super-frames among them; [`Plain`] is the portable engine for
-//! devices without offload, opened through `tun-tap`.
-//!
-//! A [`Port`] is a queue with its device. Opening one creates the device or takes over a persistent
-//! one, sets MTU, the kernel's end up, and joins the bridge. Dropping it undoes exactly that, also
-//! when opening failed half-way: a device that we created is gone with its descriptor, one that was
+//! Opening a [`Port`] creates the device or takes over a persistent one, sets MTU, the kernel's end up,
+//! and joins the bridge; it gives a [`Handle`] for each worker: a queue of its own where the device has
+//! that many, else the right to write to the first worker's. Dropping the port undoes exactly that, also
+//! when opening failed half-way: a device that we created is gone with its last descriptor, one that was
 //! there gets back its MTU, bridge and state, unless someone else has changed them meanwhile.
 //!
-//! Kept from the kernel: the kernel's own end of the wire keeps its MAC; ours is another one.
+//! Kept from the kernel: the kernel's own end of the wire keeps its MAC; ours is another one; which
+//! frames a queue gets (those of a flow whose answers were last written to it).
 //! Left out on purpose: addresses and routes of the kernel's end, which are the operator's.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,150 +19,12 @@ use log::{debug, info, warn};
 use tun_tap::{Iface, Mode};
 
 use super::macvtap;
+use super::queue::Handle;
 use super::sys::{self, Control};
-use super::uring::Uring;
+use super::uring::Ring;
 use super::Fault;
 use crate::config::{PortConfig, PortKind};
-use crate::packet::{eth, vnet, LinkId, Mac, Packet};
-
-/// Where frames come from and go to. Nothing here blocks.
-pub trait Queue {
-    /// Makes the next waiting frame the content of `packet`, as received on `link`; `false` if none
-    /// waits. An engine may exchange the packet's buffer, provided it has as much room.
-    ///
-    /// # Errors
-    /// The system's, about the device and not about a frame; `EBADFD` says that the device is gone.
-    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool>;
-
-    /// Takes the frame in `packet` to be sent, at once or by the next [`flush`](Self::flush). What
-    /// is in `packet` afterwards is of no meaning.
-    ///
-    /// # Errors
-    /// The frame was not taken; [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room.
-    fn send(&mut self, packet: &mut Packet) -> io::Result<()>;
-
-    /// Sends what was taken, and says how many frames taken earlier were not sent after all.
-    fn flush(&mut self) -> u64 {
-        0
-    }
-
-    /// Whether frames have come in meanwhile that no wake-up will tell of.
-    fn is_waiting(&self) -> bool {
-        false
-    }
-}
-
-/// One frame a system call, each as it is on a wire.
-#[derive(Debug)]
-pub struct Plain {
-    file: File,
-    /// Bytes of the link header.
-    link: usize,
-    piece: Packet,
-}
-
-impl Plain {
-    /// A queue on a descriptor that does not block and gives one frame a read. Frames have a link
-    /// header of `link` bytes.
-    pub fn new(file: File, link: usize) -> Self {
-        Self { file, link, piece: Packet::with_capacity(0) }
-    }
-}
-
-impl AsRawFd for Plain {
-    fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
-    }
-}
-
-impl Queue for Plain {
-    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
-        let Some(len) = read_frame(&mut self.file, packet.room(0))? else { return Ok(false) };
-        packet.received(link, len);
-        Ok(true)
-    }
-
-    fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
-        if packet.offload.is_none() {
-            return self.file.write(packet.bytes()).map(|_| ());
-        }
-        send_pieces(packet, self.link, &mut self.piece, |piece| {
-            self.file.write(piece.bytes()).map(|_| ())
-        })
-    }
-}
-
-/// One frame a system call, with a virtio-net header: super-frames and half sums travel as they are.
-#[derive(Debug)]
-pub struct Offloaded {
-    file: File,
-    /// Bytes of the link header.
-    link: usize,
-    takes: vnet::Takes,
-    piece: Packet,
-}
-
-impl Offloaded {
-    /// A queue on a descriptor that does not block, whose device puts a virtio-net header in front
-    /// of each frame and takes what `takes` says.
-    pub fn new(file: File, link: usize, takes: vnet::Takes) -> Self {
-        Self { file, link, takes, piece: Packet::with_capacity(0) }
-    }
-
-    fn write(file: &mut File, packet: &mut Packet) -> io::Result<()> {
-        if !vnet::push_header(packet) {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
-        file.write(packet.bytes()).map(|_| ())
-    }
-}
-
-impl Queue for Offloaded {
-    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
-        let room = packet.room(vnet::HEADER);
-        let Some(len) = read_frame(&mut self.file, room)? else { return Ok(false) };
-        vnet::received(packet, link, len, self.link);
-        Ok(true)
-    }
-
-    fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
-        if vnet::can_leave(packet, self.link, self.takes) {
-            return Self::write(&mut self.file, packet);
-        }
-        let file = &mut self.file;
-        send_pieces(packet, self.link, &mut self.piece, |piece| Self::write(file, piece))
-    }
-}
-
-/// Sends what a super-frame stands for; the first error of a piece is the error of all.
-pub(super) fn send_pieces(
-    packet: &Packet,
-    link: usize,
-    room: &mut Packet,
-    mut send: impl FnMut(&mut Packet) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut outcome = Ok(());
-    vnet::split(packet, link, room, |piece| {
-        let sent = send(piece);
-        if outcome.is_ok() {
-            outcome = sent;
-        }
-    });
-    outcome
-}
-
-/// Reads one frame; `None` if none waits.
-fn read_frame(file: &mut File, room: &mut [u8]) -> io::Result<Option<usize>> {
-    loop {
-        match file.read(room) {
-            Ok(0) => return Ok(None),
-            Ok(len) => return Ok(Some(len)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
+use crate::packet::{eth, vnet, Mac};
 
 /// How frames are to be moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -179,20 +36,23 @@ pub enum Wish {
     Drain,
 }
 
-/// How frames are moved; chosen when the device is opened.
-#[derive(Debug)]
-enum Engine {
-    Plain(Plain),
-    Offloaded(Offloaded),
-    Uring(Box<Uring>),
+impl Wish {
+    /// The ring for this thread to drive its queues by, if one is wished for and can be had; says why not.
+    pub fn ring(self) -> Option<Ring> {
+        if self == Self::Drain {
+            info!("one frame a call, as asked for");
+            return None;
+        }
+        Ring::new()
+            .inspect_err(|e| info!("one frame a call, since io_uring cannot be had: {e}"))
+            .ok()
+    }
 }
 
 /// A device in use. Dropping it undoes what opening it changed.
 #[derive(Debug)]
 pub struct Port {
     name: String,
-    engine: Engine,
-    descriptor: RawFd,
     control: Arc<Control>,
     /// It was there before us, and stays when we go.
     existed: bool,
@@ -211,27 +71,25 @@ enum Undo {
 }
 
 impl Port {
-    /// Opens the device of `config` and applies its settings; see the head of this file.
+    /// Opens the device of `config` for `workers` workers and applies its settings; see the head of
+    /// this file. The handles are in the order of the workers.
     ///
     /// # Errors
     /// What could not be done; everything done before has been undone.
-    pub fn open(control: &Arc<Control>, config: &PortConfig, wish: Wish) -> Result<Self, Fault> {
+    pub fn open(
+        control: &Arc<Control>,
+        config: &PortConfig,
+        workers: usize,
+    ) -> Result<(Self, Vec<Handle>), Fault> {
         let name = config.name.as_str();
         let existed = control.index(name).is_ok();
         let made = match &config.kind {
             PortKind::Macvtap { lower, mode } => macvtap::make(control, name, lower, *mode)?,
             PortKind::Tap | PortKind::Tun => None,
         };
-        let engine = open_device(control, config, existed, wish)?;
-        let descriptor = match &engine {
-            Engine::Plain(queue) => queue.file.as_raw_fd(),
-            Engine::Offloaded(queue) => queue.file.as_raw_fd(),
-            Engine::Uring(queue) => queue.as_raw_fd(),
-        };
+        let handles = open_queues(control, config, existed, workers)?;
         let mut port = Self {
             name: name.to_owned(),
-            engine,
-            descriptor,
             control: Arc::clone(control),
             existed,
             undo: Vec::new(),
@@ -248,7 +106,7 @@ impl Port {
             port.join(bridge)?;
         }
         info!("port {name}: {}", if existed { "taken over" } else { "created" });
-        Ok(port)
+        Ok((port, handles))
     }
 
     /// Applies changed settings to a device in use. What is no longer said is put back.
@@ -368,44 +226,6 @@ impl Drop for Port {
     }
 }
 
-impl AsRawFd for Port {
-    fn as_raw_fd(&self) -> RawFd {
-        self.descriptor
-    }
-}
-
-impl Queue for Port {
-    fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
-        match &mut self.engine {
-            Engine::Plain(queue) => queue.recv(link, packet),
-            Engine::Offloaded(queue) => queue.recv(link, packet),
-            Engine::Uring(queue) => queue.recv(link, packet),
-        }
-    }
-
-    fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
-        match &mut self.engine {
-            Engine::Plain(queue) => queue.send(packet),
-            Engine::Offloaded(queue) => queue.send(packet),
-            Engine::Uring(queue) => queue.send(packet),
-        }
-    }
-
-    fn flush(&mut self) -> u64 {
-        match &mut self.engine {
-            Engine::Plain(_) | Engine::Offloaded(_) => 0,
-            Engine::Uring(queue) => queue.flush(),
-        }
-    }
-
-    fn is_waiting(&self) -> bool {
-        match &self.engine {
-            Engine::Plain(_) | Engine::Offloaded(_) => false,
-            Engine::Uring(queue) => queue.is_waiting(),
-        }
-    }
-}
-
 /// The bridge that a device is in.
 pub fn master_of(name: &str) -> Option<String> {
     let link = fs::read_link(sysfs(name, "master")).ok()?;
@@ -416,65 +236,85 @@ pub(super) fn sysfs(name: &str, what: &str) -> std::path::PathBuf {
     Path::new("/sys/class/net").join(name).join(what)
 }
 
-/// Opens the descriptor: with offload where the kernel has it, else as a plain device. A device that
-/// was made with many queues wants to be asked for one of them; everything else that it was made with
-/// follows the opener.
-fn open_device(
+/// A handle for each of `workers` workers: as many queues as the device has, and for the others the
+/// right to write to the first. A device that is there has as many queues as it was made with.
+fn open_queues(
     control: &Control,
     config: &PortConfig,
     existed: bool,
-    wish: Wish,
-) -> Result<Engine, Fault> {
+    workers: usize,
+) -> Result<Vec<Handle>, Fault> {
     let name = config.name.as_str();
+    let made_with = tun_flags(name).filter(|_| existed);
+    let many = match made_with {
+        Some(flags) => flags & libc::IFF_MULTI_QUEUE != 0,
+        None => workers > 1,
+    };
+    let mut handles = vec![open_queue(control, config, existed, many)?];
+    match handles[0].takes {
+        Some(takes) => {
+            let udp = if takes.udp { ", UDP" } else { "" };
+            info!("port {name}: offload of checksums, TCP{udp} segments");
+        }
+        None => info!("port {name}: no offload here, frames travel as on a wire"),
+    }
+    while many && handles.len() < workers {
+        match open_queue(control, config, true, many) {
+            Ok(handle) => handles.push(handle),
+            Err(fault) => {
+                warn!("port {name}: no further queue: {fault}");
+                break;
+            }
+        }
+    }
+    match handles.len() {
+        1 if workers > 1 => info!("port {name}: one queue, which one worker reads"),
+        1 => {}
+        queues => info!("port {name}: {queues} queues"),
+    }
+    while handles.len() < workers {
+        let writer = handles[0].writer();
+        handles.push(writer.map_err(|e| Fault::new(format!("sharing {name}"), e))?);
+    }
+    Ok(handles)
+}
+
+/// Opens one queue: with offload where the kernel has it, else as a plain device. A device that was
+/// made with `many` queues wants to be asked for one of them; everything else that it was made with
+/// follows the opener.
+fn open_queue(
+    control: &Control,
+    config: &PortConfig,
+    existed: bool,
+    many: bool,
+) -> Result<Handle, Fault> {
+    let name = config.name.as_str();
+    let queues = if many { libc::IFF_MULTI_QUEUE } else { 0 };
     let (mode, kind, link) = match config.kind {
         PortKind::Tap => (Mode::Tap, libc::IFF_TAP, eth::HEADER),
         PortKind::Tun => (Mode::Tun, libc::IFF_TUN, 0),
         PortKind::Macvtap { .. } => {
-            let (file, takes) = macvtap::open(control, name, libc::IFF_TAP)?;
-            return Ok(moved_by(name, wish, file, eth::HEADER, takes));
+            let (file, takes) = macvtap::open(control, name, libc::IFF_TAP | queues)?;
+            return Ok(Handle { file, link: eth::HEADER, takes: Some(takes), reads: true });
         }
     };
-    let queues = tun_flags(name).unwrap_or(0) & libc::IFF_MULTI_QUEUE;
     match sys::open_offloaded(name, kind | queues, vnet::HEADER) {
         Ok((file, takes)) => {
-            let udp = if takes.udp { ", UDP" } else { "" };
-            info!("port {name}: offload of checksums, TCP{udp} segments");
-            return Ok(moved_by(name, wish, file, link, takes));
+            return Ok(Handle { file, link, takes: Some(takes), reads: true });
         }
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => {
-            info!("port {name}: no offload here, frames travel as on a wire");
-        }
-        // The plain way fails as well, and says why.
+        // The plain way tells, or fails as well and says why.
         Err(e) => debug!("port {name}: opening with offload: {e}"),
     }
-    let opened = if queues != 0 {
+    let opened = if many {
         sys::open_queue(name, kind)
     } else {
         Iface::without_packet_info(name, mode)
             .and_then(|iface| iface.set_non_blocking().map(|()| sys::own(iface)))
     };
-    opened.map(|file| Engine::Plain(Plain::new(file, link))).map_err(|e| {
+    opened.map(|file| Handle { file, link, takes: None, reads: true }).map_err(|e| {
         let cure = open_cure(&e, &config.kind, existed, tun_flags(name));
         Fault::new(format!("opening {name}"), e).cure(cure)
     })
-}
-
-/// Chooses how frames of a device with offload are moved, and says which way and why.
-fn moved_by(name: &str, wish: Wish, file: File, link: usize, takes: vnet::Takes) -> Engine {
-    if wish == Wish::Drain {
-        info!("port {name}: one frame a call, as asked for");
-        return Engine::Offloaded(Offloaded::new(file, link, takes));
-    }
-    match Uring::new(file, link, takes) {
-        Ok(queue) => {
-            info!("port {name}: many frames a call by io_uring");
-            Engine::Uring(Box::new(queue))
-        }
-        Err((file, e)) => {
-            info!("port {name}: one frame a call, since io_uring cannot be had: {e}");
-            Engine::Offloaded(Offloaded::new(file, link, takes))
-        }
-    }
 }
 
 /// The flags of a TUN or TAP device; `None` if it is another one or does not exist.
@@ -523,39 +363,6 @@ fn join_cure(error: &io::Error, name: &str, bridge: &str, present: Option<&str>)
 }
 
 #[cfg(test)]
-pub(crate) mod memory {
-    //! A queue without a device.
-
-    use std::collections::VecDeque;
-
-    use super::{io, LinkId, Packet, Queue};
-
-    /// Frames that wait, and frames that were sent.
-    #[derive(Debug, Default)]
-    pub(crate) struct Memory {
-        /// What `recv` will give.
-        pub(crate) waiting: VecDeque<Result<Vec<u8>, i32>>,
-        /// What `send` took.
-        pub(crate) sent: Vec<Vec<u8>>,
-    }
-
-    impl Queue for Memory {
-        fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
-            let Some(next) = self.waiting.pop_front() else { return Ok(false) };
-            let frame = next.map_err(io::Error::from_raw_os_error)?;
-            packet.room(0)[..frame.len()].copy_from_slice(&frame);
-            packet.received(link, frame.len());
-            Ok(true)
-        }
-
-        fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
-            self.sent.push(packet.bytes().to_vec());
-            Ok(())
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -584,20 +391,5 @@ mod tests {
         assert!(cure(libc::EOPNOTSUPP, None).contains("no bridge"));
         assert!(cure(libc::EBUSY, Some("br1")).contains("in br1"));
         assert!(cure(libc::EINVAL, None).contains("only a TAP"));
-    }
-
-    #[test]
-    fn a_plain_queue_reads_frames_until_none_waits() {
-        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().expect("a pair");
-        ours.set_nonblocking(true).expect("possible");
-        let mut queue = Plain::new(sys::own(ours), 14);
-        let mut packet = Packet::with_capacity(64);
-        assert!(!queue.recv(LinkId(3), &mut packet).expect("no error"));
-        theirs.send(b"frame").expect("room");
-        assert!(queue.recv(LinkId(3), &mut packet).expect("no error"));
-        assert_eq!((packet.link, packet.bytes()), (LinkId(3), &b"frame"[..]));
-        queue.send(&mut packet).expect("room");
-        let mut back = [0; 64];
-        assert_eq!(theirs.recv(&mut back).expect("it was sent"), 5);
     }
 }

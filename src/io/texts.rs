@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use super::reactor::{say_ready, Watch};
+use super::reactor::say_ready;
+use super::watch::{poller, Watch};
 use super::Fault;
 
 /// Writes what `text` says under each of `names` into `dir`/net, and again after each `step`, until a
@@ -27,7 +28,7 @@ pub fn keep(
     step: Duration,
     text: &mut dyn FnMut(&str) -> Result<String, String>,
 ) -> Result<(), Fault> {
-    let mut watch = Watch::new()?;
+    let mut watch = Watch::new(poller()?, None).with_signals()?;
     let shelf = Shelf { dir: dir.join("net"), names };
     fs::create_dir_all(&shelf.dir).map_err(|e| shelf.fault(e))?;
     let (mut announced, mut told) = (false, false);

@@ -1,50 +1,85 @@
-//! Many frames a system call: reads and writes of a device through an io_uring.
+//! Many frames a system call: reads and writes of all devices of a worker through one io_uring.
 //!
-//! One read is armed once and goes on delivering frames into buffers lent to the kernel; writes are
-//! collected and handed over together. What mio polls is an event descriptor that the ring rings: with
-//! deferred completions the ring's own does not wake a poller. Buffers are those of
-//! [`Packet`]s and change hands instead of being copied: a frame is received by exchanging the packet
-//! for the one whose buffer it came in.
+//! For each device one read is armed once and goes on delivering frames into buffers lent to the
+//! kernel; writes are collected, and handed over by the very call that waits for the next frames. So a
+//! worker makes one system call a turn, however many frames and devices there are. What else there is to
+//! wait for is in the worker's poller, whose descriptor the ring watches. Buffers are those of
+//! [`Packet`]s and change hands instead of being copied: a frame is received by exchanging the packet for
+//! the one whose buffer it came in. Few are lent at first, and more when they run out.
 //!
-//! Needs a kernel with multishot reads (6.7); [`Uring::new`] says whether it has them. Left out on
+//! Needs a kernel with multishot reads (6.7); [`Ring::new`] says whether it has them. Left out on
 //! purpose: registered files and buffers, and a polling kernel thread, which would take a core.
 
 #![expect(unsafe_code, reason = "the ring shares memory with the kernel")]
 
 use std::alloc::{alloc_zeroed, dealloc, Layout};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd};
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue, IoUring};
 
-use super::tap::Queue;
+use super::queue::Queue;
 use crate::packet::{vnet, LinkId, Packet, FRAME_MAX};
 
-/// Buffers lent for reading; a power of two.
+/// Buffers lent to a device at most; a power of two.
 const SLOTS: u16 = 128;
+
+/// Buffers lent to a device at first.
+const SLOTS_FIRST: u16 = 16;
 
 /// Writes that may be under way.
 const WRITES: u16 = 256;
 
-/// The only group of lent buffers of a ring.
-const GROUP: u16 = 0;
+/// Completions that fit: those of the writes, and of all lent buffers of seven devices.
+const COMPLETIONS: u32 = 2048;
 
-/// What a completion is about: the read, or this bit and the place of a write.
+/// `POLLIN`, as wide as the ring wants it.
+const READABLE: u32 = 1;
+
+/// What a completion is about: the place of a write, or with this bit the read of a lane, or the poller.
 const READ: u64 = 1 << 32;
+const POLLER: u64 = 1 << 33;
 
-/// A device's queue behind a ring. `header` bytes of virtio-net header are in front of each frame.
+/// The ring of a worker, for use in its thread only. The queues on it keep it alive.
+#[derive(Debug, Clone)]
+pub struct Ring(Rc<RefCell<Inner>>);
+
+/// A device's queue on a ring.
+#[derive(Debug)]
 pub struct Uring {
+    ring: Ring,
+    lane: usize,
+}
+
+struct Inner {
     ring: IoUring,
-    /// Becomes readable whenever there is something to take in; this is what is polled.
-    bell: File,
+    lanes: Vec<Option<Lane>>,
+    /// Packets whose writes are under way with their lanes, and the places that are free.
+    outgoing: Vec<(Packet, usize)>,
+    free: Vec<u16>,
+    /// A descriptor that is watched beside the devices, and whether it is being watched.
+    poller: Option<RawFd>,
+    watching: bool,
+    /// It has something.
+    polled: bool,
+}
+
+/// A device on the ring. `HEADER` bytes of virtio-net header are in front of each frame.
+struct Lane {
     device: File,
+    /// Bytes of the link header.
     link: usize,
     takes: vnet::Takes,
+    /// It is to be read, and not only written to.
+    reads: bool,
     lent: Lent,
     /// Buffers by the number under which they are lent.
     slots: Vec<Packet>,
@@ -52,78 +87,177 @@ pub struct Uring {
     arrived: VecDeque<(u16, usize)>,
     /// Whether the read goes on.
     armed: bool,
+    /// Frames had to wait for buffers.
+    short: bool,
+    /// Reading failed: it is not tried again before a wait has been in vain.
+    resting: bool,
     /// An error of reading that is still to be told.
     trouble: Option<io::Error>,
-    /// Packets whose writes are under way, and the places that are free.
-    outgoing: Vec<Packet>,
-    free: Vec<u16>,
+    /// Writes that failed and are still to be told.
     failed: u64,
     piece: Packet,
 }
 
-impl std::fmt::Debug for Uring {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Uring").field("device", &self.device).finish_non_exhaustive()
+        f.debug_struct("Inner").field("poller", &self.poller).finish_non_exhaustive()
     }
 }
 
-impl Uring {
-    /// Drives `device`, which puts a virtio-net header in front of each frame and takes what `takes`
-    /// says. Frames have a link header of `link` bytes.
+impl Ring {
+    /// A ring without devices.
     ///
     /// # Errors
-    /// The device back, and why the kernel cannot: it has no rings, forbids them, or cannot read on.
-    pub fn new(device: File, link: usize, takes: vnet::Takes) -> Result<Self, (File, io::Error)> {
-        let (ring, bell, lent) = match prepare() {
-            Ok(ready) => ready,
-            Err(e) => return Err((device, e)),
-        };
-        let mut queue = Self {
-            ring,
-            bell,
-            device,
-            link,
-            takes,
-            lent,
-            slots: (0..SLOTS).map(|_| Packet::with_capacity(FRAME_MAX)).collect(),
-            arrived: VecDeque::with_capacity(usize::from(SLOTS)),
-            armed: false,
-            trouble: None,
-            outgoing: (0..WRITES).map(|_| Packet::with_capacity(0)).collect(),
-            free: (0..WRITES).collect(),
-            failed: 0,
-            piece: Packet::with_capacity(0),
-        };
-        for slot in 0..SLOTS {
-            queue.lend(slot);
+    /// Why the kernel gives none: it knows of no rings, forbids them, or cannot read on.
+    pub fn new() -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(COMPLETIONS)
+            .build(u32::from(WRITES))?;
+        let mut probe = io_uring::Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        if !probe.is_supported(opcode::ReadMulti::CODE) || !ring.params().is_feature_ext_arg() {
+            return Err(io::ErrorKind::Unsupported.into());
         }
-        let armed = queue.arm().and_then(|()| queue.enter());
-        match armed.and_then(|()| queue.trouble.take().map_or(Ok(()), Err)) {
-            Ok(()) => Ok(queue),
-            Err(e) => {
-                let device = queue.device.try_clone();
-                match device {
-                    Ok(device) => Err((device, e)),
-                    // Without a second descriptor there is nothing to fall back to either.
-                    Err(_) => Ok(queue),
-                }
-            }
+        Ok(Self(Rc::new(RefCell::new(Inner {
+            ring,
+            lanes: Vec::new(),
+            outgoing: (0..WRITES).map(|_| (Packet::with_capacity(0), 0)).collect(),
+            free: (0..WRITES).rev().collect(),
+            poller: None,
+            watching: false,
+            polled: false,
+        }))))
+    }
+
+    /// Drives `device`, which puts a virtio-net header in front of each frame and takes what `takes`
+    /// says. Frames have a link header of `link` bytes. Unless it `reads`, it is only written to.
+    ///
+    /// # Errors
+    /// The device back, and why it cannot be driven so.
+    pub fn attach(
+        &self,
+        device: File,
+        link: usize,
+        takes: vnet::Takes,
+        reads: bool,
+    ) -> Result<Uring, (File, io::Error)> {
+        let mut inner = self.0.borrow_mut();
+        let at = inner.lanes.iter().position(Option::is_none).unwrap_or(inner.lanes.len());
+        if at == inner.lanes.len() {
+            inner.lanes.push(None);
+        }
+        inner.lanes[at] = Some(Lane::new(device, link, takes, reads));
+        match inner.start(at) {
+            Ok(()) => Ok(Uring { ring: self.clone(), lane: at }),
+            Err(e) => Err((inner.detach(at).expect("it was just put there").device, e)),
         }
     }
 
-    /// Lends the buffer of a slot to the kernel, which may write to it until it says that it has.
-    fn lend(&mut self, slot: u16) {
-        let room = self.slots[usize::from(slot)].room(vnet::HEADER);
-        self.lent.add(slot, room);
+    /// Watches a poller's descriptor as well; it must stay open as long as the ring.
+    pub fn watch(&self, poller: RawFd) {
+        self.0.borrow_mut().poller = Some(poller);
+    }
+
+    /// Hands over what was collected and waits for `timeout` at most, or for ever, until a frame comes or
+    /// the poller has something; true if the latter.
+    ///
+    /// # Errors
+    /// The ring cannot be used any more.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        let mut inner = self.0.borrow_mut();
+        inner.rearm()?;
+        let want = match timeout {
+            Some(Duration::ZERO) => 0,
+            // Writes complete as they are handed over: waiting for one completion more than there are
+            // writes spares a call that would only take those in.
+            _ => usize::from(WRITES) - inner.free.len() + 1,
+        };
+        inner.enter(want, timeout)?;
+        Ok(std::mem::take(&mut inner.polled))
+    }
+
+    /// Waits until all writes are done, of which some may have failed.
+    ///
+    /// # Errors
+    /// The ring cannot be used any more.
+    pub fn finish(&self) -> io::Result<()> {
+        self.0.borrow_mut().finish()
+    }
+}
+
+impl Inner {
+    fn finish(&mut self) -> io::Result<()> {
+        while self.free.len() < usize::from(WRITES) {
+            self.enter(1, None)?;
+        }
+        Ok(())
+    }
+
+    fn lane(&mut self, at: usize) -> io::Result<&mut Lane> {
+        self.lanes[at].as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Lends buffers to a new lane and arms its read, and sees whether that can be done.
+    fn start(&mut self, at: usize) -> io::Result<()> {
+        let lane = self.lane(at)?;
+        if !lane.reads {
+            return Ok(());
+        }
+        let (addr, group) = (lane.lent.addr(), group_of(at));
+        lane.grow(SLOTS_FIRST);
+        // SAFETY: the memory is a whole page-aligned ring of that many entries, and is given up by
+        // `detach` only, or when the ring of requests is gone: it is the first field.
+        unsafe { self.ring.submitter().register_buf_ring_with_flags(addr, SLOTS, group, 0) }?;
+        self.arm(at)?;
+        self.enter(0, Some(Duration::ZERO))?;
+        self.lane(at)?.trouble.take().map_or(Ok(()), Err)
+    }
+
+    /// Takes a lane off the ring; nothing of it is in the kernel's hands afterwards.
+    fn detach(&mut self, at: usize) -> Option<Lane> {
+        // The device and the buffers are given back only when the completion of the read, and those of
+        // all writes, have been taken in. Only what was handed over can be cancelled.
+        let mut alive = self.enter(0, Some(Duration::ZERO)).is_ok();
+        while alive && (self.lane(at).ok()?.armed || self.free.len() < usize::from(WRITES)) {
+            let read = CancelBuilder::user_data(READ | at as u64);
+            let _ = self.ring.submitter().register_sync_cancel(None, read);
+            alive = self.enter(1, None).is_ok();
+        }
+        let _ = self.ring.submitter().unregister_buf_ring(group_of(at));
+        self.lanes[at].take()
     }
 
     /// Asks for the read that goes on.
-    fn arm(&mut self) -> io::Result<()> {
-        let read = opcode::ReadMulti::new(Fd(self.device.as_raw_fd()), 0, GROUP);
+    fn arm(&mut self, at: usize) -> io::Result<()> {
+        let lane = self.lane(at)?;
+        let read = opcode::ReadMulti::new(Fd(lane.device.as_raw_fd()), 0, group_of(at));
+        lane.armed = true;
         // SAFETY: the read writes to lent buffers only, which stay where they are until it is over.
-        unsafe { self.push(&read.build().user_data(READ)) }?;
-        self.armed = true;
-        Ok(())
+        unsafe { self.push(&read.build().user_data(READ | at as u64)) }
+    }
+
+    /// Asks again for what has ended: reads that ran out of buffers, and the watch of the poller.
+    fn rearm(&mut self) -> io::Result<()> {
+        for at in 0..self.lanes.len() {
+            let Some(lane) = &mut self.lanes[at] else { continue };
+            if lane.short {
+                lane.short = false;
+                lane.grow(u16::try_from(lane.slots.len()).unwrap_or(SLOTS));
+            }
+            let lends = lane.arrived.len() < lane.slots.len();
+            if lane.reads && !lane.armed && !lane.resting && lends {
+                self.arm(at)?;
+            }
+        }
+        let Some(poller) = self.poller.filter(|_| !self.watching) else { return Ok(()) };
+        self.watching = true;
+        let poll = opcode::PollAdd::new(Fd(poller), READABLE).multi(true);
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(&poll.build().user_data(POLLER)) }
     }
 
     /// Puts an entry into the submission queue, which is handed over first if it is full.
@@ -135,17 +269,24 @@ impl Uring {
         if unsafe { self.ring.submission().push(entry) }.is_ok() {
             return Ok(());
         }
-        self.enter()?;
+        self.enter(0, Some(Duration::ZERO))?;
         // SAFETY: the caller's promise.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| io::ErrorKind::WouldBlock.into())
     }
 
-    /// Hands over what was collected and takes in what is done.
-    fn enter(&mut self) -> io::Result<()> {
-        match self.ring.submit() {
+    /// Hands over what was collected, waits for `want` completions and takes in what is done.
+    fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let entered = match timeout.filter(|_| want > 0) {
+            None => self.ring.submitter().submit_and_wait(want),
+            Some(timeout) => {
+                let timeout = Timespec::from(timeout);
+                let args = SubmitArgs::new().timespec(&timeout);
+                self.ring.submitter().submit_with_args(want, &args)
+            }
+        };
+        match entered {
             Ok(_) => {}
-            Err(e)
-                if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)) => {}
+            Err(e) if is_passing(&e) => {}
             Err(e) => return Err(e),
         }
         self.take_in();
@@ -153,42 +294,71 @@ impl Uring {
     }
 
     fn take_in(&mut self) {
-        let mut over = false;
+        let mut idle = true;
         for done in self.ring.completion() {
+            idle = false;
             let (about, result, flags) = (done.user_data(), done.result(), done.flags());
-            if about != READ {
+            if about == POLLER {
+                self.polled = true;
+                self.watching = cqueue::more(flags);
+            } else if about & READ != 0 {
+                let lane = usize::try_from(about ^ READ).unwrap_or(usize::MAX);
+                if let Some(Some(lane)) = self.lanes.get_mut(lane) {
+                    lane.read(result, flags);
+                }
+            } else {
                 let place = u16::try_from(about).expect("places are below 2^16");
                 self.free.push(place);
-                self.failed += u64::from(result < 0);
-                continue;
-            }
-            over |= !cqueue::more(flags);
-            match (usize::try_from(result), cqueue::buffer_select(flags)) {
-                (Ok(len), Some(slot)) => self.arrived.push_back((slot, len)),
-                (Ok(_), None) => {}
-                (Err(_), _) if result == -libc::ENOBUFS => {}
-                (Err(_), _) => self.trouble = Some(io::Error::from_raw_os_error(-result)),
+                let to = self.outgoing[usize::from(place)].1;
+                if let Some(Some(lane)) = self.lanes.get_mut(to).filter(|_| result < 0) {
+                    lane.failed += 1;
+                }
             }
         }
-        self.armed &= !over;
+        if idle {
+            self.lanes.iter_mut().flatten().for_each(|lane| lane.resting = false);
+        }
+    }
+
+    fn recv(&mut self, at: usize, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
+        let lane = self.lane(at)?;
+        let Some((slot, len)) = lane.arrived.pop_front() else {
+            return lane.trouble.take().map_or(Ok(false), Err);
+        };
+        std::mem::swap(packet, &mut lane.slots[usize::from(slot)]);
+        lane.lend(slot);
+        vnet::received(packet, link, len, lane.link);
+        Ok(true)
+    }
+
+    fn send(&mut self, at: usize, packet: &mut Packet) -> io::Result<()> {
+        let lane = self.lane(at)?;
+        if vnet::can_leave(packet, lane.link, lane.takes) {
+            return self.write(at, packet);
+        }
+        let link = lane.link;
+        let mut piece = std::mem::replace(&mut lane.piece, Packet::with_capacity(0));
+        let sent =
+            super::queue::send_pieces(packet, link, &mut piece, |piece| self.write(at, piece));
+        self.lane(at)?.piece = piece;
+        sent
     }
 
     /// Collects the write of a finished frame. The packet is exchanged for one that is free, or copied.
-    fn write(&mut self, packet: &mut Packet) -> io::Result<()> {
+    fn write(&mut self, at: usize, packet: &mut Packet) -> io::Result<()> {
         if !vnet::push_header(packet) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         if self.free.is_empty() {
-            self.enter()?;
+            self.enter(0, Some(Duration::ZERO))?;
         }
+        let device = Fd(self.lane(at)?.device.as_raw_fd());
         let place = self.free.pop().ok_or(io::ErrorKind::WouldBlock)?;
-        let waiting = &mut self.outgoing[usize::from(place)];
-        if waiting.room(0).len() < FRAME_MAX {
-            // Its place was never used before.
-            *waiting = Packet::with_capacity(FRAME_MAX);
-        }
+        let (waiting, to) = &mut self.outgoing[usize::from(place)];
+        *to = at;
         if packet.room(0).len() < FRAME_MAX {
             // A frame of our own has a buffer of its own size, which is no use to the next reader.
+            waiting.frame_room(0);
             waiting.received(packet.link, packet.len());
             waiting.bytes_mut().copy_from_slice(packet.bytes());
         } else {
@@ -196,7 +366,7 @@ impl Uring {
         }
         let bytes = waiting.bytes();
         let len = u32::try_from(bytes.len()).expect("a frame is below 128 KiB");
-        let write = opcode::Write::new(Fd(self.device.as_raw_fd()), bytes.as_ptr(), len);
+        let write = opcode::Write::new(device, bytes.as_ptr(), len);
         // SAFETY: the bytes are those of a packet in `outgoing`, which is not touched until its place
         // is free again, that is, until the completion has been seen.
         let pushed = unsafe { self.push(&write.build().user_data(u64::from(place))) };
@@ -207,90 +377,106 @@ impl Uring {
     }
 }
 
-impl AsRawFd for Uring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.bell.as_raw_fd()
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Queues keep the ring alive and took themselves off it. What was written may still be in the
+        // kernel's hands; if even this fails, the ring's end comes before that of the packets, since it
+        // is the first field.
+        let _ = self.finish();
+        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
     }
+}
+
+impl Lane {
+    fn new(device: File, link: usize, takes: vnet::Takes, reads: bool) -> Self {
+        Self {
+            device,
+            link,
+            takes,
+            reads,
+            lent: Lent::new(),
+            slots: Vec::new(),
+            arrived: VecDeque::new(),
+            armed: false,
+            short: false,
+            resting: false,
+            trouble: None,
+            failed: 0,
+            piece: Packet::with_capacity(0),
+        }
+    }
+
+    /// Lends `more` buffers, as far as there may be so many.
+    fn grow(&mut self, more: u16) {
+        let len = u16::try_from(self.slots.len()).unwrap_or(SLOTS);
+        for slot in len..len.saturating_add(more).min(SLOTS) {
+            self.slots.push(Packet::with_capacity(0));
+            self.lend(slot);
+        }
+    }
+
+    /// Lends the buffer of a slot to the kernel, which may write to it until it says that it has.
+    fn lend(&mut self, slot: u16) {
+        let room = self.slots[usize::from(slot)].frame_room(vnet::HEADER);
+        self.lent.add(slot, room);
+    }
+
+    /// Notes a completion of the read.
+    fn read(&mut self, result: i32, flags: u32) {
+        self.armed &= cqueue::more(flags);
+        match (usize::try_from(result), cqueue::buffer_select(flags)) {
+            (Ok(len), Some(slot)) => {
+                self.arrived.push_back((slot, len));
+                self.resting = false;
+            }
+            (Ok(_), None) => {}
+            (Err(_), _) if result == -libc::ENOBUFS => self.short = true,
+            (Err(_), _) => {
+                self.trouble = Some(io::Error::from_raw_os_error(-result));
+                self.resting = true;
+                // The device is gone for good.
+                self.reads &= result != -libc::EBADFD;
+            }
+        }
+    }
+}
+
+/// The group of lent buffers of a lane.
+fn group_of(lane: usize) -> u16 {
+    u16::try_from(lane).expect("ports are numbered by 16 bits")
+}
+
+/// Whether an error of entering means no more than that it is to be tried again, or that time is up.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [libc::EBUSY, libc::EAGAIN, libc::EINTR, libc::ETIME];
+    error.raw_os_error().is_some_and(|code| passing.contains(&code))
 }
 
 impl Queue for Uring {
     fn recv(&mut self, link: LinkId, packet: &mut Packet) -> io::Result<bool> {
-        if self.arrived.is_empty() {
-            if !self.armed {
-                self.arm()?;
-            }
-            self.enter()?;
-        }
-        let Some((slot, len)) = self.arrived.pop_front() else {
-            return self.trouble.take().map_or(Ok(false), Err);
-        };
-        let filled = &mut self.slots[usize::from(slot)];
-        std::mem::swap(packet, filled);
-        if filled.room(0).len() < FRAME_MAX {
-            *filled = Packet::with_capacity(FRAME_MAX);
-        }
-        self.lend(slot);
-        vnet::received(packet, link, len, self.link);
-        Ok(true)
+        self.ring.0.borrow_mut().recv(self.lane, link, packet)
     }
 
     fn send(&mut self, packet: &mut Packet) -> io::Result<()> {
-        if vnet::can_leave(packet, self.link, self.takes) {
-            return self.write(packet);
-        }
-        let mut piece = std::mem::replace(&mut self.piece, Packet::with_capacity(0));
-        let link = self.link;
-        let outcome = super::tap::send_pieces(packet, link, &mut piece, |piece| self.write(piece));
-        self.piece = piece;
-        outcome
+        self.ring.0.borrow_mut().send(self.lane, packet)
     }
 
-    fn flush(&mut self) -> u64 {
-        let idle = self.ring.submission().is_empty();
-        if !idle && self.enter().is_err() {
-            self.failed += 1;
-        }
-        std::mem::take(&mut self.failed)
+    fn failed(&mut self) -> u64 {
+        let mut inner = self.ring.0.borrow_mut();
+        inner.lane(self.lane).map_or(0, |lane| std::mem::take(&mut lane.failed))
     }
 
     fn is_waiting(&self) -> bool {
-        !self.arrived.is_empty()
+        let inner = self.ring.0.borrow();
+        let lane = inner.lanes.get(self.lane).and_then(Option::as_ref);
+        lane.is_some_and(|lane| !lane.arrived.is_empty() || lane.trouble.is_some())
     }
 }
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // Nothing may write to the buffers once they are gone. If even this fails, the ring's end
-        // cancels the read before anything else of ours is dropped, since it is the first field.
-        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
-        // The device is given back only when the completion of its read has been taken in.
-        while self.armed && self.ring.submit_and_wait(1).is_ok() {
-            self.take_in();
-        }
+        self.ring.0.borrow_mut().detach(self.lane);
     }
-}
-
-/// A ring with its ring of lent buffers, or why there is none.
-fn prepare() -> io::Result<(IoUring, File, Lent)> {
-    let ring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .setup_cqsize(u32::from(WRITES + SLOTS) * 2)
-        .build(u32::from(WRITES))?;
-    let mut probe = io_uring::Probe::new();
-    ring.submitter().register_probe(&mut probe)?;
-    if !probe.is_supported(opcode::ReadMulti::CODE) {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    let lent = Lent::new();
-    // SAFETY: the memory is a whole page-aligned ring of that many entries, and outlives the ring of
-    // requests: fields are dropped in order, and the read is cancelled before.
-    unsafe { ring.submitter().register_buf_ring_with_flags(lent.addr(), SLOTS, GROUP, 0) }?;
-    let bell = super::sys::event()?;
-    ring.submitter().register_eventfd(bell.as_raw_fd())?;
-    Ok((ring, bell, lent))
 }
 
 /// The ring of lent buffers: memory that the kernel reads while we append.

@@ -156,6 +156,20 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// What the flow of an IP packet seems to be, for whoever prepares for it. Nothing is checked.
+    pub fn glance(ip: &[u8]) -> Option<Self> {
+        let four = |at: usize| -> Option<[u8; 4]> { ip.get(at..at + 4)?.try_into().ok() };
+        let sixteen = |at: usize| -> Option<[u8; 16]> { ip.get(at..at + 16)?.try_into().ok() };
+        let first = *ip.first()?;
+        let (proto, src, dst, at): (u8, IpAddr, IpAddr, usize) = match first >> 4 {
+            4 => (*ip.get(9)?, four(12)?.into(), four(16)?.into(), usize::from(first & 15) * 4),
+            6 => (*ip.get(6)?, sixteen(8)?.into(), sixteen(24)?.into(), 40),
+            _ => return None,
+        };
+        let [a, b, c, d] = four(at)?;
+        let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        Some(Self { proto, src: Endpoint::new(src, from), dst: Endpoint::new(dst, to) })
+    }
     /// The other direction.
     #[must_use]
     pub const fn reversed(self) -> Self {
@@ -224,6 +238,17 @@ impl Packet {
     /// [`received`](Self::received) says how long the frame is.
     pub fn room(&mut self, prefix: usize) -> &mut [u8] {
         &mut self.buf[HEADROOM - prefix..]
+    }
+
+    /// The same room, made large enough for any frame. It is taken in one piece that is larger than it
+    /// need be: memory allocators pass pieces of more than 128 KiB on as the system gives them, page by
+    /// page as they are touched, so that a buffer which sees small frames alone costs a page or two.
+    pub fn frame_room(&mut self, prefix: usize) -> &mut [u8] {
+        const PIECE: usize = 132 << 10;
+        if self.buf.len() < HEADROOM + FRAME_MAX {
+            self.buf = vec![0; PIECE];
+        }
+        self.room(prefix)
     }
 
     /// Makes the first `len` bytes of [`room`](Self::room) the packet, fresh from `link`.

@@ -1,0 +1,190 @@
+//! All that moves frames, together: the ports, the first worker and the others; opened, changed over to
+//! new rules, and closed.
+//!
+//! A new rules file holds whole, or not at all. Devices first, since they alone can fail: new ones are
+//! opened and changed ones adjusted. Then the engine changes over, between two batches. Last, every worker
+//! gets its queues of new ports and gives up those of ports that nobody wants any more; what was read from
+//! those, or is still to be sent there, goes with them.
+
+use std::sync::Arc;
+
+use log::info;
+
+use super::crew::{Crew, Order};
+use super::queue::{Driven, Handle};
+use super::sys::Control;
+use super::tap::Port;
+use super::watch::Watch;
+use super::worker::Worker;
+use super::Fault;
+use crate::config::{Config, PortConfig};
+use crate::packet::LinkId;
+use crate::world::Instant;
+
+/// Ports and workers.
+pub(super) struct Floor {
+    pub(super) worker: Worker<Driven>,
+    pub(super) crew: Crew,
+    pub(super) ports: Vec<Port>,
+    pub(super) control: Arc<Control>,
+    /// How many workers there are, the first one included.
+    pub(super) workers: usize,
+}
+
+impl Floor {
+    /// Opens the ports of `config`, which the engine knows already.
+    ///
+    /// # Errors
+    /// A device could not be opened.
+    pub(super) fn open(&mut self, config: &Config, watch: &Watch) -> Result<(), Fault> {
+        for port in &config.ports {
+            let (port, handles) = Port::open(&self.control, port, self.workers)?;
+            self.take_on(port, handles, watch)?;
+        }
+        self.crew.settle();
+        Ok(())
+    }
+
+    /// Makes what runs what `new` says, which [`complete`](super::complete) has been through, and gives
+    /// the difference in lines of the rules file; none if there is no difference.
+    ///
+    /// # Errors
+    /// Why not; everything is as it was.
+    pub(super) fn reload(
+        &mut self,
+        watch: &Watch,
+        now: Instant,
+        new: Config,
+    ) -> Result<Vec<String>, String> {
+        let old = self.worker.shared().lock().config().clone();
+        if old == new {
+            return Ok(Vec::new());
+        }
+        let difference = old.difference(&new);
+        let other_kind =
+            |port: &&PortConfig| named(&old, &port.name).is_some_and(|was| was.kind != port.kind);
+        if let Some(port) = new.ports.iter().find(other_kind) {
+            return Err(format!(
+                "port {} cannot become a port of another kind while it is in use",
+                port.name
+            ));
+        }
+        let come = new.ports.iter().filter(|port| named(&old, &port.name).is_none());
+        let opened: Result<Vec<_>, Fault> =
+            come.map(|port| Port::open(&self.control, port, self.workers)).collect();
+        let opened = opened.map_err(|fault| fault.to_string())?;
+        self.adjust(&old, &new).map_err(|fault| fault.to_string())?;
+        let gone: Vec<_> =
+            old.ports.iter().filter(|port| named(&new, &port.name).is_none()).collect();
+        let wiring = !old.same_wiring(&new);
+        let changed = self.worker.with(|core| {
+            let links: Vec<_> =
+                gone.iter().filter_map(|port| core.link_named(&port.name)).collect();
+            let now = core.at(now);
+            core.reload(now, new.clone())?;
+            links.into_iter().for_each(|link| core.end_term(link));
+            Ok(())
+        });
+        if let Err(why) = changed.map_err(|why: crate::config::Refusal| why.to_string()) {
+            // The old settings were possible a moment ago.
+            let _ = self.adjust(&new, &old);
+            return Err(why);
+        }
+        for port in gone {
+            self.crew.order_all(|| Order::Release { name: port.name.clone() });
+            self.worker.release(&port.name);
+        }
+        let taken: Result<(), Fault> =
+            opened.into_iter().try_for_each(|(port, handles)| self.take_on(port, handles, watch));
+        self.crew.settle();
+        // Whose queues nobody holds any more, its device can go.
+        self.ports.retain(|port| named(&new, port.name()).is_some());
+        taken.map_err(|fault| fault.to_string())?;
+        if wiring {
+            self.worker.with(|core| core.announce(now));
+        }
+        Ok(difference)
+    }
+
+    /// Logs what `ipvsadm -Ln` would print, and the account of frames.
+    pub(super) fn log_listing(&self) {
+        let core = self.worker.shared().lock();
+        let (listing, frames) = (core.listing(), core.frames());
+        drop(core);
+        listing.lines().for_each(|line| info!("{line}"));
+        info!("{frames}");
+    }
+
+    /// Ends the workers, logs the account of frames, and undoes what was done to devices.
+    ///
+    /// # Errors
+    /// That of `outcome`, or else why a worker failed.
+    pub(super) fn close(mut self, watch: &Watch, outcome: Result<(), Fault>) -> Result<(), Fault> {
+        let ended = self.crew.end();
+        watch.finish();
+        self.worker.settle();
+        info!("{}", self.worker.shared().lock().frames());
+        outcome.and(ended)
+    }
+
+    /// Gives each worker its queue of an open port.
+    fn take_on(&mut self, port: Port, handles: Vec<Handle>, watch: &Watch) -> Result<(), Fault> {
+        let name = port.name().to_owned();
+        self.ports.push(port);
+        let core = self.worker.shared().lock();
+        let Some(link) = core.link_named(&name) else { return Ok(()) };
+        let term = core.term(link);
+        drop(core);
+        let mut handles = handles.into_iter();
+        if let Some(handle) = handles.next() {
+            let queue = drive(handle, &name, watch, link)?;
+            self.worker.adopt(link, term, &name, queue);
+        }
+        for (number, handle) in handles.enumerate() {
+            self.crew.order(number, Order::Adopt { link, term, name: name.clone(), handle });
+        }
+        Ok(())
+    }
+
+    /// Adjusts the devices whose settings differ; puts all back if one fails.
+    fn adjust(&mut self, old: &Config, new: &Config) -> Result<(), Fault> {
+        let differs = |port: &&PortConfig| {
+            named(old, &port.name).is_some_and(|was| was.settings != port.settings)
+        };
+        for port in new.ports.iter().filter(differs) {
+            let Some(device) = self.device(&port.name) else { continue };
+            if let Err(fault) = device.adjust(port) {
+                for was in &old.ports {
+                    if let Some(device) = self.device(&was.name) {
+                        // It had these settings a moment ago.
+                        let _ = device.adjust(was);
+                    }
+                }
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    fn device(&mut self, name: &str) -> Option<&mut Port> {
+        self.ports.iter_mut().find(|port| port.name() == name)
+    }
+}
+
+/// Takes the first worker's queue into use, and says how its frames are moved and why.
+fn drive(handle: Handle, name: &str, watch: &Watch, link: LinkId) -> Result<Driven, Fault> {
+    let (queue, why) = handle.drive(watch.ring());
+    match (&queue, why) {
+        (Driven::Uring(_), _) => info!("port {name}: many frames a call by io_uring"),
+        (_, Some(e)) => info!("port {name}: one frame a call, since io_uring cannot read it: {e}"),
+        (_, None) => info!("port {name}: one frame a call"),
+    }
+    if let Some(descriptor) = queue.polled() {
+        watch.add(usize::from(link.0), name, descriptor)?;
+    }
+    Ok(queue)
+}
+
+fn named<'a>(config: &'a Config, name: &str) -> Option<&'a PortConfig> {
+    config.ports.iter().find(|port| port.name == name)
+}
