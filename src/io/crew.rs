@@ -80,9 +80,9 @@ impl Crew {
         shared: &Arc<Shared>,
         clock: Clock,
         wanted: bool,
-        first: Waker,
+        first: Arc<Waker>,
     ) -> Result<Self, Fault> {
-        let mut crew = Self { hands: Vec::new(), failed: Arc::default(), first: Arc::new(first) };
+        let mut crew = Self { hands: Vec::new(), failed: Arc::default(), first };
         for number in 1..=count {
             let (poll, desk) = (poller()?, Arc::<Desk>::default());
             let bell = bell(&poll)?;
@@ -256,7 +256,8 @@ mod tests {
         let poll = poller().expect("a poller");
         let first = bell(&poll).expect("a bell");
         let shared = balanced();
-        let crew = Crew::start(1, &shared, Clock::start(), rings, first).expect("a thread");
+        let crew =
+            Crew::start(1, &shared, Clock::start(), rings, Arc::new(first)).expect("a thread");
         let (ours, theirs) = UnixDatagram::pair().expect("a pair");
         ours.set_nonblocking(true).expect("possible");
         theirs.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("possible");

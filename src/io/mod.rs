@@ -16,6 +16,7 @@ mod floor;
 mod macvtap;
 pub mod queue;
 pub mod reactor;
+mod reading;
 pub mod socket;
 pub mod sys;
 pub mod tap;
