@@ -23,6 +23,7 @@ pub mod rules;
 mod sync;
 mod table;
 pub mod tool;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
