@@ -94,7 +94,7 @@ fn ask_engine(
             text = engine.config().to_string();
             Answer::Done
         }
-        // Not the engine's: `ask` has answered it.
+        // Not the engine's: `ask` sees to it.
         Request::Reload => return None,
     };
     put_lines(out, &text);

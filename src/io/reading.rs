@@ -4,6 +4,8 @@
 //! since, so a wish that comes meanwhile is another reading's, and all wishes that come meanwhile are the
 //! same one's. What is read is changed over to by the first worker, between two batches; the ticket then
 //! gives the outcome.
+//!
+//! Left out on purpose: breaking a reading off. Who ends the program waits for it.
 
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::Arc;
