@@ -23,17 +23,20 @@ from pathlib import Path
 
 import lab
 import report
-from lab import EXAMPLES, ROOT, Lab, Trouble
+from lab import EXAMPLES, RELEASE, ROOT, Lab, Trouble
 
 SCENES = ['nat4', 'nat6', 'dr4', 'dr6', 'ipip4', 'ipip6']
 CROWD = 1_000_000
+# As many as tapvs takes by itself.
+WORKERS = min(os.cpu_count() or 1, 4)
 NOTES = []
 
 
 def systems(scene):
     """Name → how it is started on the director's host; in the order of the tables."""
-    found = {'tapvs': lambda place: place.tapvs(), 'tapvs-drain': lambda place: place.tapvs('--engine', 'drain'),
-             'tapvs-2': lambda place: place.tapvs('--workers', '2')}
+    found = {'tapvs': lambda place: place.tapvs(), 'tapvs-drain': lambda place: place.tapvs('--engine', 'drain')}
+    if WORKERS > 1:
+        found['tapvs-1'] = lambda place: place.tapvs('--workers', '1')
     if scene == 'nat4':
         found['tapvs-50000'] = lambda place: place.tapvs(services=50_000)
         found['tapvs-crowd'] = crowd
@@ -42,9 +45,10 @@ def systems(scene):
         found['nft'] = Lab.nftables
         found['haproxy'] = Lab.haproxy
         found['nginx'] = Lab.nginx
-    found['ceiling'] = lambda place: place.ceiling('uring')
+    found['ceiling'] = lambda place: place.ceiling('uring', workers=WORKERS)
     found['ceiling-drain'] = lambda place: place.ceiling('drain')
-    found['ceiling-2'] = lambda place: place.ceiling('uring', workers=2)
+    if WORKERS > 1:
+        found['ceiling-1'] = lambda place: place.ceiling('uring')
     if scene.startswith('nat'):
         found['ceiling-macvtap'] = lambda place: place.ceiling('uring', macvtap=True)
     return found
