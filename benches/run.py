@@ -23,7 +23,7 @@ from pathlib import Path
 
 import lab
 import report
-from lab import EXAMPLES, RELEASE, ROOT, Lab, Trouble
+from lab import EXAMPLES, ROOT, Lab, Trouble
 
 SCENES = ['nat4', 'nat6', 'dr4', 'dr6', 'ipip4', 'ipip6']
 CROWD = 1_000_000

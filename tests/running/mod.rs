@@ -53,7 +53,7 @@ impl<'a> Stranger<'a> {
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_tapvs")).arg(&program).status();
         assert!(copied.expect("cp is there").success());
         if !is_root {
-            fs::set_permissions(socket, Permissions::from_mode(0)).expect("it is ours");
+            fs::set_permissions(socket, Permissions::from_mode(0o000)).expect("it is ours");
         }
         Self { socket, program, is_root }
     }
