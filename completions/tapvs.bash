@@ -20,15 +20,33 @@ _tapvs_offer() {
     return 0
 }
 
+# Files (-f) or folders (-d).
 _tapvs_files() {
     compopt -o filenames 2>/dev/null
-    mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    mapfile -t COMPREPLY < <(compgen "$1" -- "$cur")
 }
 
 # What stands behind the option $1 in what runs.
 _tapvs_services() {
     "${words[@]:0:at + 1}" -Sn 2>/dev/null | awk -v option="$1" '
         { for (i = 1; i < NF; i++) if ($i == option && !seen[$(i + 1)]++) print $(i + 1) }'
+}
+
+# Servers that run: to be added, those of every service, else those of the service of the line.
+_tapvs_servers() {
+    local i service=''
+    for ((i = at + 1; i < ${#words[@]} - 1; i++)); do
+        case ${words[i]} in
+        -a* | --add-server) service=''; break ;;
+        --sctp-service) service="--sctp-service ${words[i + 1]}" ;;
+        --tcp-service | -t | -[!-]*t) service="-t ${words[i + 1]}" ;;
+        --udp-service | -u | -[!-]*u) service="-u ${words[i + 1]}" ;;
+        --fwmark-service | -f | -[!-]*f) service="-f ${words[i + 1]}" ;;
+        esac
+    done
+    "${words[@]:0:at + 1}" -Sn 2>/dev/null | awk -v service="$service" '
+        $1 != "-a" || (service != "" && $2 " " $3 != service) { next }
+        { for (i = 4; i < NF; i++) if ($i == "-r" && !seen[$(i + 1)]++) print $(i + 1) }'
 }
 
 _tapvs() {
@@ -41,20 +59,20 @@ _tapvs() {
         esac
     done
     case $word:$prev in
-    run:-r | run:--rules) _tapvs_files; return ;;
-    run:--socket) _tapvs_files; return ;;
+    run:-r | run:--rules) _tapvs_files -f; return ;;
+    run:--socket) _tapvs_files -f; return ;;
     run:--engine) _tapvs_offer 'auto drain'; return ;;
     run:--workers) COMPREPLY=(); return ;;
     run:--seed) COMPREPLY=(); return ;;
-    realserver:-r | realserver:--rules) _tapvs_files; return ;;
+    realserver:-r | realserver:--rules) _tapvs_files -f; return ;;
     realserver:--server) COMPREPLY=(); return ;;
     realserver:--gue-port) COMPREPLY=(); return ;;
     realserver:--tun) COMPREPLY=(); return ;;
-    reload:--socket) _tapvs_files; return ;;
-    save:-o | save:--output) _tapvs_files; return ;;
-    save:--socket) _tapvs_files; return ;;
-    proc:--socket) _tapvs_files; return ;;
-    proc:--into) COMPREPLY=(); return ;;
+    reload:--socket) _tapvs_files -f; return ;;
+    save:-o | save:--output) _tapvs_files -f; return ;;
+    save:--socket) _tapvs_files -f; return ;;
+    proc:--socket) _tapvs_files -f; return ;;
+    proc:--into) _tapvs_files -d; return ;;
     proc:--every) COMPREPLY=(); return ;;
     esac
     case $word:$cur in
@@ -63,7 +81,7 @@ _tapvs() {
     run:-*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
     run:*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
     check:-*) _tapvs_offer '--lint -v --verbose -q --quiet -h --help' ;;
-    check:*) _tapvs_files ;;
+    check:*) _tapvs_files -f ;;
     realserver:-*) _tapvs_offer '-r --rules --server --decap --gue-port --tun -v --verbose -q --quiet -h --help' ;;
     realserver:*) _tapvs_offer '-r --rules --server --decap --gue-port --tun -v --verbose -q --quiet -h --help' ;;
     reload:-*) _tapvs_offer '--socket -h --help' ;;
@@ -94,7 +112,7 @@ _tapvs_ipvsadm() { # the place of the program among the words; 0 if bash calls
     --netmask | -M | -[!-]*M) COMPREPLY=(); return ;;
     --pe) _tapvs_offer 'sip'; return ;;
     --sched-flags | -b | -[!-]*b) _tapvs_offer 'sh-fallback sh-port mh-fallback mh-port flag-1 flag-2 flag-3'; return ;;
-    --real-server | -r | -[!-]*r) _tapvs_offer "$(_tapvs_services -r)"; return ;;
+    --real-server | -r | -[!-]*r) _tapvs_offer "$(_tapvs_servers)"; return ;;
     --weight | -w | -[!-]*w) COMPREPLY=(); return ;;
     --u-threshold | -x | -[!-]*x) COMPREPLY=(); return ;;
     --l-threshold | -y | -[!-]*y) COMPREPLY=(); return ;;
@@ -109,7 +127,7 @@ _tapvs_ipvsadm() { # the place of the program among the words; 0 if bash calls
     esac
     (( ${#words[@]} > at + 2 )) && command=${words[at + 1]}
     case $command in
-    '') _tapvs_offer '-A --add-service -E --edit-service -D --delete-service -C --clear -R --restore -S --save -a --add-server -e --edit-server -d --delete-server -L --list -l --list -Z --zero --set --start-daemon --stop-daemon -h --help -v --version' ;;
+    '') _tapvs_offer '-A --add-service -E --edit-service -D --delete-service -C --clear -R --restore -S --save -a --add-server -e --edit-server -d --delete-server -L --list -l -Z --zero --set --start-daemon --stop-daemon -h --help -v --version' ;;
     -A* | --add-service) _tapvs_offer '-t --tcp-service -u --udp-service --sctp-service -f --fwmark-service -6 --ipv6 -s --scheduler -p --persistent -M --netmask --pe -b --sched-flags -o --ops' ;;
     -E* | --edit-service) _tapvs_offer '-t --tcp-service -u --udp-service --sctp-service -f --fwmark-service -6 --ipv6 -s --scheduler -p --persistent -M --netmask --pe -b --sched-flags -o --ops' ;;
     -D* | --delete-service) _tapvs_offer '-t --tcp-service -u --udp-service --sctp-service -f --fwmark-service -6 --ipv6' ;;

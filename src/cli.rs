@@ -15,14 +15,15 @@ mod lint;
 mod names;
 mod procfs;
 mod realserver;
+mod usage;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 
-use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs};
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 use ipvsadm::Role;
-use log::{warn, LevelFilter};
+use log::{debug, warn, LevelFilter};
 
 use crate::config::{complaint, rules, Config};
 use crate::engine::Engine;
@@ -66,7 +67,7 @@ struct Args {
     /// print the version
     #[argh(switch, short = 'V')]
     version: bool,
-    /// log more; twice: everything
+    /// log more: the level debug, as the manual tells
     #[argh(switch, short = 'v')]
     verbose: u8,
     /// log warnings and errors only
@@ -124,7 +125,7 @@ struct Run {
     /// make chance repeatable: the same seed, the same choices
     #[argh(option, arg_name = "n")]
     seed: Option<u64>,
-    /// log more; twice: everything
+    /// log more: the level debug, as the manual tells
     #[argh(switch, short = 'v')]
     verbose: u8,
     /// log warnings and errors only
@@ -170,7 +171,7 @@ struct Check {
     /// tell instead, line by line, what is legal and will not work
     #[argh(switch)]
     lint: bool,
-    /// log more; twice: everything
+    /// log more: the level debug, as the manual tells
     #[argh(switch, short = 'v')]
     verbose: u8,
     /// log warnings and errors only
@@ -209,7 +210,7 @@ struct Realserver {
     /// the TUN device that --decap makes (tapvs0)
     #[argh(option, arg_name = "name")]
     tun: Option<String>,
-    /// log more; twice: everything
+    /// log more: the level debug, as the manual tells
     #[argh(switch, short = 'v')]
     verbose: u8,
     /// log warnings and errors only
@@ -334,7 +335,7 @@ pub fn run(args: Vec<OsString>) -> u8 {
     if let Some(code) = as_ipvsadm(&args) {
         return code;
     }
-    match parse(args).and_then(|parsed| parsed.map_or(Ok(exit::FINE), obey)) {
+    match usage::parse(args).and_then(|parsed| parsed.map_or(Ok(exit::FINE), obey)) {
         Ok(code) => code,
         Err(Failure::Usage(text)) => {
             complain(&text);
@@ -365,45 +366,6 @@ fn as_ipvsadm(args: &[OsString]) -> Option<u8> {
     Some(ipvsadm::run(role, &program, &args, &Wanted::new(None).path))
 }
 
-/// Reads the arguments; `None` if help was asked for, and given.
-fn parse(args: Vec<OsString>) -> Result<Option<Args>, Failure> {
-    let mut words: Vec<String> = Vec::new();
-    for arg in args.into_iter().skip(1) {
-        let word = arg.into_string().map_err(|arg| {
-            Failure::Usage(format!("tapvs: not UTF-8: {}", arg.to_string_lossy()))
-        })?;
-        spell_out(word, &mut words);
-    }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match Args::from_args(&["tapvs"], &words) {
-        Ok(args) => Ok(Some(args)),
-        Err(EarlyExit { output, status: Ok(()) }) => {
-            say(output.trim_end());
-            Ok(None)
-        }
-        Err(EarlyExit { output, status: Err(()) }) => {
-            Err(Failure::Usage(format!("tapvs: {}", output.trim_end())))
-        }
-    }
-}
-
-/// Spells out what argh does not know: `-vv` is `-v -v`, and a lone `-` that no option takes is the
-/// name of a file.
-fn spell_out(word: String, words: &mut Vec<String>) {
-    let cluster = word.strip_prefix('-').filter(|v| v.len() > 1 && v.bytes().all(|b| b == b'v'));
-    if let Some(cluster) = cluster {
-        words.extend(cluster.bytes().map(|_| "-v".to_owned()));
-        return;
-    }
-    let switches = ["-v", "--verbose", "-q", "--quiet", "--lint"];
-    let takes_it = |last: &String| last.starts_with('-') && !switches.contains(&last.as_str());
-    let follows_option = words.last().is_some_and(takes_it);
-    if word == "-" && !follows_option {
-        words.push("--".to_owned());
-    }
-    words.push(word);
-}
-
 fn obey(args: Args) -> Result<u8, Failure> {
     if args.version {
         say(concat!("tapvs ", env!("CARGO_PKG_VERSION")));
@@ -411,10 +373,9 @@ fn obey(args: Args) -> Result<u8, Failure> {
     }
     let (verbose, quiet) = (args.verbose, args.quiet);
     match args.wish {
-        None => Err(Failure::Usage(
-            "tapvs: run, check, realserver, reload, save, ipvsadm or proc? `tapvs --help` tells."
-                .to_owned(),
-        )),
+        None => {
+            Err(Failure::Usage(format!("tapvs: {}? `tapvs --help` tells.", usage::words_listed())))
+        }
         Some(Wish::Run(wish)) => {
             log_to_stderr(verbose.saturating_add(wish.verbose), quiet || wish.quiet);
             run_director(&wish).map(|()| exit::FINE)
@@ -461,6 +422,10 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
 }
 
 fn run_director(wish: &Run) -> Result<(), Failure> {
+    if wish.watch && wish.rules == "-" {
+        let why = "tapvs run: --watch needs a file, and standard input is none";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let mut config = load(&wish.rules)?;
     if config.ports.is_empty() {
         warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", wish.rules);
@@ -474,6 +439,7 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
     let socket = Wanted::new(wish.socket.as_deref());
     let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
     let workers = wish.workers.unwrap_or_else(processors);
+    debug!("seed {seed}, workers {workers}, control socket {}", socket.path.display());
     let plan = Plan { wish: wish.engine, workers };
     Ok(system::reactor::run(&config, engine, &RulesFile(wish), plan, &socket)?)
 }
@@ -572,16 +538,21 @@ fn refused(file: &str, why: &impl std::fmt::Display) -> Failure {
     Failure::Rules(vec![format!("{file}: {why}")])
 }
 
-/// Logs to standard error as `[level] message`; whoever keeps the log knows the time.
+/// Logs to standard error as `[level] message`; whoever keeps the log knows the time. Of what is not
+/// ours only warnings, unless `RUST_LOG` is set.
 fn log_to_stderr(verbose: u8, quiet: bool) {
     let level = match (verbose, quiet) {
         (0, true) => LevelFilter::Warn,
         (0, false) => LevelFilter::Info,
-        (1, _) => LevelFilter::Debug,
-        (2.., _) => LevelFilter::Trace,
+        (1.., _) => LevelFilter::Debug,
     };
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env().format(|out, record| {
+    if std::env::var_os("RUST_LOG").is_some() {
+        builder.filter_level(level).parse_default_env();
+    } else {
+        builder.filter_level(LevelFilter::Warn).filter_module("tapvs", level);
+    }
+    builder.format(|out, record| {
         let level = record.level().as_str().to_ascii_lowercase();
         writeln!(out, "[{level}] {}", record.args())
     });
@@ -597,22 +568,4 @@ fn say(text: &str) {
 
 fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clusters_are_spelled_out_and_a_lone_dash_is_a_file() {
-        let spelled = |words: &[&str]| {
-            let mut out = Vec::new();
-            words.iter().for_each(|word| spell_out((*word).to_owned(), &mut out));
-            out.join(" ")
-        };
-        assert_eq!(spelled(&["run", "-vv", "-r", "-"]), "run -v -v -r -");
-        assert_eq!(spelled(&["check", "-"]), "check -- -");
-        assert_eq!(spelled(&["check", "-v", "-"]), "check -v -- -");
-        assert_eq!(spelled(&["--version", "-v"]), "--version -v");
-    }
 }

@@ -95,6 +95,59 @@ fn bad_usage_is_2_and_goes_to_standard_error() {
 }
 
 #[test]
+fn what_was_probably_meant_is_told() {
+    for (line, wanted) in [
+        ("run my.rules", "run: `my.rules` stands behind no option; write `-r my.rules`"),
+        ("save f", "save: `f` stands behind no option; write `-o f`"),
+        ("check a b", "check: `b` is one word too many"),
+        (
+            "start",
+            "unknown word `start`: expected run, check, realserver, reload, save, ipvsadm or proc",
+        ),
+        ("-v relod", "ipvsadm or proc; did you mean `reload`?"),
+        ("run -r - --worker 2", "run: unknown option `--worker`; did you mean `--workers`?"),
+        ("run -r - --workers=2", "run: unknown option `--workers=2`; write `--workers 2`"),
+        ("--verson", "unknown option `--verson`; did you mean `--version`?"),
+        ("run -r - --nonsense", "run: unknown option `--nonsense`"),
+        ("run --watch -r -", "run: --watch needs a file, and standard input is none"),
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        let (code, out, err) = outcome(&words, GOOD);
+        assert_eq!((code, out.as_str()), (2, ""), "{line}: {err}");
+        let fits = err.starts_with("tapvs") && err.ends_with(&format!("{wanted}\n"));
+        assert!(fits, "{line}: {err}");
+    }
+}
+
+#[test]
+fn the_log_tells_more_if_asked_to_and_never_what_is_not_ours() {
+    let log = |args: &[&str], variable: Option<&str>| {
+        let socket = short("log.sock");
+        let mut call = Command::new(env!("CARGO_BIN_EXE_tapvs"));
+        call.args(["run", "-r", "/dev/null", "--seed", "7", "--workers", "1", "--socket"]);
+        call.arg(&socket).args(args).env_remove("RUST_LOG");
+        variable.into_iter().for_each(|value| drop(call.env("RUST_LOG", value)));
+        let mut child = call
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary is there");
+        child.stdout.as_mut().expect("it is piped").read_exact(&mut [0; 6]).expect("it speaks");
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().expect("kill is there").success());
+        String::from_utf8(child.wait_with_output().expect("it ends").stderr).expect("text")
+    };
+    let seed = "[debug] seed 7, workers 1, control socket ";
+    assert!(!log(&[], None).contains("[debug]"));
+    for args in [&["-v"][..], &["-vv"]] {
+        let told = log(args, None);
+        assert!(told.contains(seed) && !told.contains("[trace]"), "{told}");
+    }
+    let told = log(&["-q"], Some("trace"));
+    assert!(told.contains(seed) && told.contains("[trace]"), "{told}");
+}
+
+#[test]
 fn a_good_file_is_explained() {
     let (code, out, err) = outcome(&["check", "-"], GOOD);
     assert_eq!((code, err.as_str()), (0, ""));

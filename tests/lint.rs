@@ -26,6 +26,13 @@ const EXAMPLES: &[(&str, usize, &str, &[&str])] = &[
     ("-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.1.0.5 -w 0", 8, "all-drained", &["weight 0"]),
     ("-A -t 10.0.0.9:80 -p --pe sip\n-a -t 10.0.0.9:80 -r 10.1.0.5", 8, "call-id", &["over UDP"]),
     ("-A -u 10.0.0.9:80 --pe sip\n-a -u 10.0.0.9:80 -r 10.1.0.5", 8, "call-id", &["add `-p`"]),
+    (
+        "-A -t 10.0.0.255:80\n-a -t 10.0.0.255:80 -r 10.1.0.5",
+        8,
+        "no-host",
+        &["broadcast", "10.0.0.0/24"],
+    ),
+    ("-A -u 10.0.0.0:53\n-a -u 10.0.0.0:53 -r 10.1.0.5", 8, "no-host", &["network itself"]),
     ("-A -t 10.7.0.9:80\n-a -t 10.7.0.9:80 -r 10.1.0.5", 8, "lost-virtual", &["no neighbour"]),
     (
         "net.ipv4.ip_forward = 0\n-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.1.0.5 -m",
@@ -91,8 +98,12 @@ const EXAMPLES: &[(&str, usize, &str, &[&str])] = &[
 
 /// Exit code and standard output.
 fn lint(file: &str, input: &str) -> (i32, String) {
+    checked(&["check", "--lint", file], input)
+}
+
+fn checked(args: &[&str], input: &str) -> (i32, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))
-        .args(["check", "--lint", file])
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -153,6 +164,18 @@ fn what_works_is_fine() {
             assert_eq!(lint(path.to_str().expect("plain"), "").0, 0, "{}", path.display());
         }
     }
+}
+
+#[test]
+fn the_rules_of_the_readme_are_right_and_work() {
+    let (_, section) =
+        include_str!("../README.md").split_once("## Rules by example\n").expect("a section");
+    let rules = section.split("```").nth(1).and_then(|fenced| fenced.strip_prefix("text\n"));
+    let rules = rules.expect("an example");
+    assert!(rules.lines().count() >= 20, "{rules}");
+    let told = checked(&["check", "-"], rules);
+    assert!(told.0 == 0 && told.1.starts_with("standard input: fine\n"), "{}", told.1);
+    assert_eq!(lint("-", rules), (0, "standard input: fine\n".to_owned()));
 }
 
 #[test]

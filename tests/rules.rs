@@ -326,6 +326,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ip addr replace 10.0.0.1/24 dev tun0", 33, &["there is no port `tun0`"]),
     ("ip route add 10.2.0.1/24 via 10.0.0.2", 14, &["bits beyond", "expected `10.2.0.0/24`"]),
     ("ip route add default via 10.3.0.1", 26, &["10.3.0.1 lies on no port's network"]),
+    ("ip route add default via 10.0.0.1", 26, &["10.0.0.1 is an address of ours"]),
     ("ip route add fd01::/64 via 10.0.0.2", 28, &["is no IPv6 address"]),
     ("ip route add 10.2.0.0/24", 10, &["lacks `via GATEWAY`"]),
     ("ip route add 10.2.0.0/24 dev tap9", 30, &["there is no port `tap9`"]),
@@ -523,4 +524,19 @@ fn rules_that_make_marked_packets_ours_are_read_and_printed() {
         let told: String = complaints.iter().map(ToString::to_string).collect();
         assert!(told.contains(why), "{line}: {told}");
     }
+}
+
+#[test]
+fn a_gateway_is_not_ourselves_though_another_ports_network_holds_it() {
+    let ports = "ip tuntap add dev a mode tap\nip tuntap add dev b mode tap\n\
+        ip addr add 10.0.0.1/24 dev a\nip addr add 10.0.0.2/24 dev b\n\
+        ip -6 addr add fe80::1/64 dev a\nip -6 addr add fe80::2/64 dev b\n";
+    let route = |route: &str| load("test", &format!("{ports}ip route add {route}\n"));
+    for own in ["default via 10.0.0.1", "default via 10.0.0.1 dev b", "default via fe80::1 dev a"] {
+        let told = route(own).expect_err(own);
+        assert!(told[0].to_string().contains("is an address of ours; a gateway is a neighbour"));
+    }
+    // What is ours on one wire may be another's on the other.
+    assert!(route("default via fe80::1 dev b").is_ok());
+    assert!(route("default via 10.0.0.3").is_ok());
 }

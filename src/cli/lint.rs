@@ -113,6 +113,7 @@ const SERVICE: &[(&str, ServiceLint)] = &[
     ("call-id", call_id),
     ("no-forwarding", no_forwarding),
     ("lost-virtual", lost_virtual),
+    ("no-host", no_host),
     ("no-mark", no_mark),
     ("marked-away", marked_away),
     ("every-port", every_port),
@@ -430,6 +431,25 @@ fn lost_virtual(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<S
             Family::of(addr).bits()
         )
     })
+}
+
+/// RFC 1122, section 3.2.1.3. Networks of one or two addresses have neither.
+fn no_host(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
+    let ServiceKey::Address { virt: Endpoint { addr: IpAddr::V4(addr), .. }, .. } = spec.key else {
+        return None;
+    };
+    let mut networks = view.config.ports.iter().flat_map(|port| &port.addresses);
+    let (network, why) = networks.find_map(|own| {
+        let bits = u32::MAX.checked_shr(own.len.into()).filter(|_| own.len <= 30)?;
+        let why = match u32::from(addr) & bits {
+            _ if !own.contains(addr.into()) => return None,
+            0 => "the address of the network itself, to which many hosts send nothing",
+            all if all == bits => "the broadcast address, and packets to it are dropped",
+            _ => return None,
+        };
+        Some((own.network(), why))
+    })?;
+    Some(format!("{addr} is, of {network}, {why}; take the address of a host"))
 }
 
 fn no_mark(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {

@@ -107,19 +107,22 @@ impl Config {
         self.ports.iter().any(|port| port.name == name)
     }
 
-    /// Why a route cannot be used, if it cannot: its gateway lies on no port's network. Asked when
-    /// everything has been said, since addresses may follow their routes.
+    /// Why a route cannot be used, if it cannot: its gateway is ourselves, or lies on no port's network.
+    /// Asked when everything has been said, since addresses may follow their routes.
     pub fn unreachable_gateway(&self, target: &RouteTarget) -> Option<String> {
         let RouteTarget::Via { gateway, dev } = target else { return None };
         let named = |port: &&PortConfig| dev.as_ref().is_none_or(|dev| *dev == port.name);
         let mut ports = self.ports.iter().filter(named);
         let link_local = matches!(gateway, IpAddr::V6(a) if a.is_unicast_link_local());
+        // A link-local address of ours may be a neighbour's on another wire.
+        let mut asked = self.ports.iter().filter(|port| !link_local || named(port));
+        if asked.any(|port| port.addresses.iter().any(|own| own.addr == *gateway)) {
+            return Some(format!("{gateway} is an address of ours; a gateway is a neighbour"));
+        }
         if link_local && dev.is_some() {
             return None;
         }
-        let near = |port: &PortConfig| {
-            port.addresses.iter().any(|own| own.contains(*gateway) && own.addr != *gateway)
-        };
+        let near = |port: &PortConfig| port.addresses.iter().any(|own| own.contains(*gateway));
         if ports.any(near) {
             return None;
         }

@@ -134,10 +134,13 @@ fn change_over(
         Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
         Ok(lines) => {
             lines.iter().for_each(|line| info!("reload: {line}"));
-            info!("reload: done, {} lines differ", lines.len());
+            let s = if lines.len() == 1 { " differs" } else { "s differ" };
+            info!("reload: done, {} line{s}", lines.len());
         }
         Err(why) => {
-            why.lines().for_each(|line| warn!("reload: {line}"));
+            // What was written for a client names the program, which the log has no need of.
+            let told = why.lines().map(|line| line.strip_prefix("tapvs: ").unwrap_or(line));
+            told.for_each(|line| warn!("reload: {line}"));
             warn!("reload: nothing was changed");
         }
     }

@@ -135,7 +135,7 @@ fn stub() -> std::ffi::OsString {
         fs::create_dir_all(&folder).expect("a scratch folder");
         for program in ["ipvsadm", "tapvs"] {
             let lines = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.9.0.1:8080 -m -w 1\n\
-                -A -t [fd00::1]:443 -s rr\n-A -f 7 -s rr\n";
+                -A -t [fd00::1]:443 -s rr\n-A -f 7 -s rr\n-a -f 7 -r 10.9.0.2:0 -g -w 1\n";
             let text = format!("#!/bin/sh\ncat <<'X'\n{lines}X\n");
             let file = folder.join(program);
             fs::write(&file, text).expect("a scratch file");
@@ -167,6 +167,12 @@ fn bash_completes_words_options_and_values() {
     offers("ipvsadm -D -t [fd00::1]:4", &["443"]);
     offers("tapvs ipvsadm -D -f ", &["7"]);
     offers("ipvsadm -d -t 10.0.0.1:80 -r ", &["10.9.0.1:8080"]);
+    offers("tapvs ipvsadm -df 7 -r ", &["10.9.0.2:0"]);
+    offers("ipvsadm -d -u 10.0.0.1:80 -r ", &[]);
+    offers("ipvsadm -a -f 7 -r ", &["10.9.0.1:8080", "10.9.0.2:0"]);
+    offers("ipvsadm --li", &["--list"]);
+    offers("tapvs proc --into sr", &["src"]);
+    offers("tapvs proc --into Cargo.t", &[]);
     offers("ipvsadm-save -", &["-n"]);
     let after = offered("ipvsadm -At 10.0.0.1:80 --");
     assert!(after.contains(&"--scheduler".to_owned()), "{after:?}");

@@ -14,6 +14,7 @@ use tapvs::config::options::{Opt, Spelling, Takes, SENTENCES, SPELLINGS};
 use tapvs::config::rules;
 use tapvs::config::tool::goes_with;
 use tapvs::control::proc::File;
+use tapvs::packet::DropReason;
 use tapvs::sched::Scheduler;
 
 /// A page, made of the prose of its name.
@@ -88,7 +89,8 @@ impl Page {
     }
 
     fn term(&mut self, term: &str, text: &str) {
-        let _ = writeln!(self.out, ".TP\n{term}\n{text}");
+        // One line of the term for each tag.
+        let _ = writeln!(self.out, ".TP\n{}\n{text}", term.replace('\n', "\n.TQ\n"));
         self.begun = true;
     }
 
@@ -118,6 +120,11 @@ impl Page {
             ("schedulers", _) => {
                 for scheduler in Scheduler::ALL {
                     self.term(&bold(scheduler.name()), &escaped(scheduler.sentence()));
+                }
+            }
+            ("drops", _) => {
+                for reason in DropReason::ALL {
+                    self.term(&bold(reason.name()), &escaped(reason.sentence()));
                 }
             }
             ("knobs", _) => KNOBS.iter().for_each(|info| self.knob(info)),

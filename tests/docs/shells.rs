@@ -17,6 +17,7 @@ use tapvs::sched::{Flags, Scheduler};
 /// What can be offered for a value.
 enum Offer {
     Files,
+    Folders,
     Words(Vec<String>),
     /// Services of the running tapvs that this letter names.
     Services(char),
@@ -32,6 +33,7 @@ fn words(all: &[&str]) -> Offer {
 fn offer(name: &str) -> Offer {
     match name {
         "file" | "path" => Offer::Files,
+        "dir" => Offer::Folders,
         _ if name.contains('|') => words(&name.split('|').collect::<Vec<_>>()),
         _ => Offer::Nothing,
     }
@@ -167,7 +169,13 @@ fn bash_ipvsadm(out: &mut String) {
         }
     }
     out.push_str("    esac\n    (( ${#words[@]} > at + 2 )) && command=${words[at + 1]}\n    case $command in\n");
-    let all: Vec<_> = commands().flat_map(names).collect();
+    // `--list` is there twice.
+    let all = commands().flat_map(|command| {
+        names(command)
+            .into_iter()
+            .filter(|name| command.opt != Opt::ListToo || !name.starts_with("--"))
+    });
+    let all: Vec<_> = all.collect();
     let _ = writeln!(out, "    '') {} ;;", bash_offer(&Offer::Words(all)));
     for command in commands().filter(|command| command.opt != Opt::ListToo) {
         let short = match (command.opt, command.short) {
@@ -187,13 +195,14 @@ fn bash_ipvsadm(out: &mut String) {
 
 fn bash_offer(offer: &Offer) -> String {
     match offer {
-        Offer::Files => "_tapvs_files".to_owned(),
+        Offer::Files => "_tapvs_files -f".to_owned(),
+        Offer::Folders => "_tapvs_files -d".to_owned(),
         Offer::Words(words) if words.is_empty() => "COMPREPLY=()".to_owned(),
         Offer::Words(words) => format!("_tapvs_offer '{}'", words.join(" ")),
         Offer::Services(letter) => {
             format!("_tapvs_offer \"$(_tapvs_services {})\"", option(*letter))
         }
-        Offer::Servers => "_tapvs_offer \"$(_tapvs_services -r)\"".to_owned(),
+        Offer::Servers => "_tapvs_offer \"$(_tapvs_servers)\"".to_owned(),
         Offer::Nothing => "COMPREPLY=()".to_owned(),
     }
 }
@@ -226,15 +235,33 @@ _tapvs_offer() {
     return 0
 }
 
+# Files (-f) or folders (-d).
 _tapvs_files() {
     compopt -o filenames 2>/dev/null
-    mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    mapfile -t COMPREPLY < <(compgen "$1" -- "$cur")
 }
 
 # What stands behind the option $1 in what runs.
 _tapvs_services() {
     "${words[@]:0:at + 1}" -Sn 2>/dev/null | awk -v option="$1" '
         { for (i = 1; i < NF; i++) if ($i == option && !seen[$(i + 1)]++) print $(i + 1) }'
+}
+
+# Servers that run: to be added, those of every service, else those of the service of the line.
+_tapvs_servers() {
+    local i service=''
+    for ((i = at + 1; i < ${#words[@]} - 1; i++)); do
+        case ${words[i]} in
+        -a* | --add-server) service=''; break ;;
+        --sctp-service) service="--sctp-service ${words[i + 1]}" ;;
+        --tcp-service | -t | -[!-]*t) service="-t ${words[i + 1]}" ;;
+        --udp-service | -u | -[!-]*u) service="-u ${words[i + 1]}" ;;
+        --fwmark-service | -f | -[!-]*f) service="-f ${words[i + 1]}" ;;
+        esac
+    done
+    "${words[@]:0:at + 1}" -Sn 2>/dev/null | awk -v service="$service" '
+        $1 != "-a" || (service != "" && $2 " " $3 != service) { next }
+        { for (i = 4; i < NF; i++) if ($i == "-r" && !seen[$(i + 1)]++) print $(i + 1) }'
 }
 "##;
 
@@ -346,6 +373,7 @@ fn zsh_flag(out: &mut String, flag: &Flag) {
 fn zsh_action(offer: &Offer) -> String {
     match offer {
         Offer::Files => "_files".to_owned(),
+        Offer::Folders => "_files -/".to_owned(),
         Offer::Words(words) => format!("({})", words.join(" ")),
         Offer::Services(letter) => format!("_tapvs_services {}", option(*letter)),
         Offer::Servers => "_tapvs_services -r".to_owned(),
@@ -402,7 +430,7 @@ pub(super) fn fish() -> String {
             Offer::Words(words) => {
                 let _ = writeln!(out, "complete -c tapvs -n '{when}' -a '{}'", words.join(" "));
             }
-            Offer::Services(_) | Offer::Servers | Offer::Nothing => {}
+            Offer::Folders | Offer::Services(_) | Offer::Servers | Offer::Nothing => {}
         }
     }
     out.push_str(
@@ -472,6 +500,7 @@ fn fish_arguments(offer: &Offer) -> String {
         Offer::Services(letter) => format!(" -a '(__tapvs_services {})'", option(*letter)),
         Offer::Servers => " -a '(__tapvs_services -r)'".to_owned(),
         Offer::Files | Offer::Nothing => String::new(),
+        Offer::Folders => " -a '(__fish_complete_directories)'".to_owned(),
     }
 }
 
