@@ -41,7 +41,7 @@ TESTS :=
 SUTS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps bench-deps build static install install-ipvsadm uninstall docs demo scale test netns cross soak bench \
+.PHONY: help deps bench-deps build static install install-ipvsadm uninstall docs demo scale test netns conformance cross soak bench \
 	lint ci clean
 
 help: ## list these targets
@@ -135,6 +135,10 @@ netns: deps ## run the namespace tests alone; `make netns T=02-dr` runs one
 	@$(CARGO) build --locked
 	netns-tests/run $(T)
 
+conformance: ## play every story at the kernel's IPVS and at tapvs, and compare; `C=name` plays some
+	@$(CARGO) build --locked --bin tapvs --example story
+	python3 conformance/play.py $(C)
+
 # A 32-bit target with the other byte order: whatever leans on either shows there.
 CROSS := powerpc-unknown-linux-gnu
 cross: ## run the core's tests on an emulated 32-bit big-endian machine
@@ -165,7 +169,7 @@ lint: ## formatting, clippy and shellcheck, all fatal
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	command -v shellcheck >/dev/null || { echo "no shellcheck here: the scripts were not looked at"; exit 0; }
 	echo "shellcheck"
-	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/as-ipvsadm netns-tests/soak benches/budget .ci/run dist/tapvs.init completions/tapvs.bash
+	shellcheck netns-tests/*.sh netns-tests/run netns-tests/all netns-tests/as-ipvsadm netns-tests/soak conformance/init benches/budget .ci/run dist/tapvs.init completions/tapvs.bash
 	shellcheck -s sh dist/tapvs.openwrt
 
 ci: deps lint test ## what a change must pass

@@ -266,7 +266,6 @@ class Lab:
         else:
             self.taps('multi_queue' if workers > 1 else '')
             wan, lan = 'tap-wan', 'tap-lan'
-        if not macvtap:
             # Which of its ports the bridge finds it at; it may never say a word there.
             self.on('lb', 'bridge', 'fdb', 'replace', WAN_MAC, 'dev', 'tap-wan', 'master', 'static')
         outer = self.lan('1')

@@ -23,32 +23,33 @@ from pathlib import Path
 
 import lab
 import report
-from lab import EXAMPLES, RELEASE, ROOT, Lab, Trouble
+from lab import EXAMPLES, ROOT, Lab, Trouble
 
 SCENES = ['nat4', 'nat6', 'dr4', 'dr6', 'ipip4', 'ipip6']
 CROWD = 1_000_000
+# As many as tapvs takes by itself.
+WORKERS = min(os.cpu_count() or 1, 4)
 NOTES = []
 
 
-def systems(scene, can):
+def systems(scene):
     """Name → how it is started on the director's host; in the order of the tables."""
     found = {'tapvs': lambda place: place.tapvs(), 'tapvs-drain': lambda place: place.tapvs('--engine', 'drain')}
-    if 'workers' in can:
-        found['tapvs-2'] = lambda place: place.tapvs('--workers', '2')
+    if WORKERS > 1:
+        found['tapvs-1'] = lambda place: place.tapvs('--workers', '1')
     if scene == 'nat4':
         found['tapvs-50000'] = lambda place: place.tapvs(services=50_000)
         found['tapvs-crowd'] = crowd
     if scene.startswith('nat'):
-        if 'macvtap' in can:
-            found['tapvs-macvtap'] = lambda place: place.tapvs(macvtap=True)
+        found['tapvs-macvtap'] = lambda place: place.tapvs(macvtap=True)
         found['nft'] = Lab.nftables
         found['haproxy'] = Lab.haproxy
         found['nginx'] = Lab.nginx
-    found['ceiling'] = lambda place: place.ceiling('uring')
+    found['ceiling'] = lambda place: place.ceiling('uring', workers=WORKERS)
     found['ceiling-drain'] = lambda place: place.ceiling('drain')
-    if 'workers' in can:
-        found['ceiling-2'] = lambda place: place.ceiling('uring', workers=2)
-    if scene.startswith('nat') and 'macvtap' in can:
+    if WORKERS > 1:
+        found['ceiling-1'] = lambda place: place.ceiling('uring')
+    if scene.startswith('nat'):
         found['ceiling-macvtap'] = lambda place: place.ceiling('uring', macvtap=True)
     return found
 
@@ -146,7 +147,7 @@ def run_scene(scene, wish, work, results):
     """Every round of one scene. Results go into `results[test][system]`, one list a round."""
     for number in range(wish.rounds):
         with Lab(scene[:-1], int(scene[-1]), work) as place:
-            for name, start in systems(scene, wish.can).items():
+            for name, start in systems(scene).items():
                 if wish.suts and name not in wish.suts:
                     continue
                 place.clear()
@@ -164,19 +165,6 @@ def run_scene(scene, wish, work, results):
                 if process:
                     place.end(process)
             place.clear()
-
-
-def abilities(work):
-    """What this tapvs can beyond the first one: many workers, macvtaps."""
-    can = set()
-    told = subprocess.run([RELEASE / 'tapvs', 'run', '--help'], check=False, capture_output=True, text=True).stdout
-    if '--workers' in told:
-        can.add('workers')
-    rules = Path(work) / 'try'
-    rules.write_text('ip link add link eth9 name mv0 type macvtap mode passthru\n')
-    if subprocess.run([RELEASE / 'tapvs', 'check', rules], check=False, capture_output=True).returncode == 0:
-        can.add('macvtap')
-    return can
 
 
 def about():
@@ -230,7 +218,6 @@ def main():
     kept['instructions'] = said('benches/budget')
     kept['table'] = said('target/release/examples/table')
     with tempfile.TemporaryDirectory(prefix='tapvs-bench.') as work:
-        wish.can = abilities(work)
         for scene in wish.scenes:
             run_scene(scene, wish, work, kept['scenes'].setdefault(scene, {}))
             kept['notes'] = NOTES

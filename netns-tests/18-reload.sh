@@ -45,20 +45,6 @@ sysctl -w net.ipv4.vs.expire_quiescent_template=1
 RULES
 } >"$WORK/two"
 
-# use FILE: puts it in place of the rules, whole, and asks for a reload; waits until it is done.
-reloads() { grep -c 'reload: done\|rules are the same\|nothing was changed' "$WORK/director.log"; }
-use() {
-    local before
-    before=$(reloads)
-    cp "$1" "$WORK/next" && mv "$WORK/next" "$WORK/rules"
-    kill -HUP "$DIRECTOR"
-    for _ in {1..500}; do
-        [ "$(reloads)" -gt "$before" ] && return
-        sleep 0.002
-    done
-    die "a reload takes longer than a second"
-}
-
 cp "$WORK/one" "$WORK/rules"
 export TAPVS_SOCKET="$WORK/tapvs.sock"
 balance "$WORK/rules"

@@ -51,10 +51,11 @@ same "its inactive connections" "$("$TAPVS" ipvsadm -Ln | awk '$2 == "10.77.2.11
 same "servers of all services" 5 "$(grep -c '^node_ipvs_backend_weight' "$WORK/scraped")"
 
 # Readers and writers meet: not one half file.
+half=0
 for ((i = 0; i < 300; i++)); do
-    [ "$(tail -c 1 "$WORK/proc/net/ip_vs" | od -An -tx1)" = " 0a" ] || failed "a half file was read"
+    [ "$(tail -c 1 "$WORK/proc/net/ip_vs" | od -An -tx1)" = " 0a" ] || half=$((half + 1))
 done
-passed "every file that was read was whole"
+same "half files among 300 that were read" 0 "$half"
 
 kill -KILL "$DIRECTOR"
 wait "$DIRECTOR" 2>/dev/null

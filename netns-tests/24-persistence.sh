@@ -69,8 +69,10 @@ stay() {
     same "two templates" 2 "$(templates)"
     drained=${mine#web} drained=${drained%×*}
     expect "the server is drained" "$TAPVS" ipvsadm -e -t "$(bare "$(at 1 100)"):8080" \
-        -r "$(bare "$(at 2 "1$i")"):8080" -m -w 0
+        -r "$(bare "$(at 2 "1$drained")"):8080" -m -w 0
     same "and keeps who is its own" "${mine%×*}×4" "$(asks 4 8080)"
+    same "whose weight is 0" "$(bare "$(at 2 "1$drained")"):8080" \
+        "$("$TAPVS" ipvsadm -Ln -t "$(bare "$(at 1 100)"):8080" | awk '$4 == 0 { print $2 }')"
 }
 
 group() {

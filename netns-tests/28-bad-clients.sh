@@ -9,7 +9,6 @@
 # in the middle of an answer, that may not, that are wrong, many at once; rules with a mistake. At the end the
 # director is killed while it is asked.
 
-LIMIT=${LIMIT:-60}
 . "$(dirname "$0")/lib.sh"
 needs curl wrk socat setpriv
 

@@ -65,7 +65,6 @@ on s1 ip neigh show 10.77.2.1 >"$WORK/neigh"
 holds "a port without a MAC in the rules keeps its device's" "lladdr $lan" "$WORK/neigh"
 
 end_director
-DIRECTOR=
 refuse "the device that tapvs made is gone" ip -n "${PFX}lb" link show mvt-wan
 expect "the one that was there stays" ip -n "${PFX}lb" link show mvt-lan
 same "the real port has its own MAC again" "$was" "$(mac lb w0)"

@@ -59,15 +59,6 @@ same "300 connections go round" "web1×100 web2×100 web3×100" "$(get cl 300 ht
 same "from behind the port with one queue" "web1×10 web2×10 web3×10" \
     "$(get far 30 http://10.77.1.100/ | shares)"
 
-reloads() { grep -c 'reload: done' "$WORK/director.log"; }
-use() {
-    local before
-    before=$(reloads)
-    cp "$1" "$WORK/next" && mv "$WORK/next" "$WORK/rules"
-    kill -HUP "$DIRECTOR"
-    until_true 3 eval "[ \"\$(reloads)\" -gt $before ]" || die "a reload takes longer than three seconds"
-}
-
 on cl wrk -t 1 -c 16 -d 6s --timeout 5s -H 'Connection: close' http://10.77.1.100/ >"$WORK/wrk" 2>&1 &
 load=$!
 PIDS+=("$load")

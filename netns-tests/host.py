@@ -11,7 +11,8 @@
   host.py deaf SOCKET COUNT             so many clients of a tapvs that ask for everything and never read
   host.py noise BYTES SEED              seeded bytes on standard output
   host.py probe TTL ADDRESS PORT [SIZE] sends a UDP datagram, prints what came back: `reply TEXT`, or
-                                        `error TYPE CODE from ADDRESS about ADDRESS:PORT [mtu N]`, or `silence` ($WAIT seconds long)
+                                        `error TYPE CODE from ADDRESS about ADDRESS:PORT [mtu N]`, or `silence`,
+                                        $WAIT seconds long
 """
 import hashlib
 import os

@@ -182,7 +182,7 @@ router() {
 # mac HOST DEV: the link address of a host's wire.
 mac() { on "$1" cat "/sys/class/net/$2/address"; }
 
-# until SECONDS COMMAND...: waits until the command succeeds.
+# until_true SECONDS COMMAND...: waits until the command succeeds.
 until_true() {
     local rounds=$(($1 * 20)) round
     shift
@@ -278,6 +278,23 @@ balance() {
     PIDS+=("$DIRECTOR")
     until_true 5 grep -qx ready "$WORK/director.out" || die "tapvs did not say ready"
 }
+
+# reload: has the director read its rules again, and waits until that has ended, in whatever way. It looks
+# often, since 18-reload does this a thousand times.
+reload() {
+    local before _
+    before=$(reloads)
+    kill -HUP "$DIRECTOR"
+    for _ in {1..2000}; do
+        [ "$(reloads)" -gt "$before" ] && return
+        sleep 0.002
+    done
+    die "a reload does not end"
+}
+reloads() { grep -c 'reload: done\|rules are the same\|nothing was changed' "$WORK/director.log"; }
+
+# use FILE: puts it in the place of the rules, whole, and has them read again.
+use() { cp "$1" "$WORK/next" && mv "$WORK/next" "$WORK/rules" && reload; }
 
 # serve HOST NAME PORT [ADDRESS]: an HTTP server that answers with its own name.
 serve() { helper "$1" http "$2" "$3" "${4:-}"; }

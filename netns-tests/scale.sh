@@ -49,17 +49,6 @@ waits() {
     stop "$busy"
 }
 edit() { "$TAPVS" ipvsadm -e -t 10.64.0.7:80 -r 10.77.2.11:8080 -m -w "$((RANDOM % 100))"; }
-reloads() { grep -c 'reload: done\|rules are the same\|nothing was changed' "$WORK/director.log"; }
-reload() {
-    local before
-    before=$(reloads)
-    kill -HUP "$DIRECTOR"
-    for _ in {1..2000}; do
-        [ "$(reloads)" -eq "$before" ] || return 0
-        sleep 0.005
-    done
-    die "a reload takes longer than ten seconds"
-}
 one_more() { echo "-A -f $(wc -l <"$WORK/rules") -s rr" >>"$WORK/rules"; reload; }
 
 echo "  $("$TAPVS" --version), $(nproc) processors, $(awk -F ': ' '/model name/ { print $2; exit }' /proc/cpuinfo)"

@@ -169,6 +169,10 @@ impl Fast {
         };
         let outer = || self.outer(&hop, binding, flow_hash);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
+        // A tunnel's outer header is of our own making: also what is behind an IPv6 one may be cut.
+        let outer_six = binding.forward == Forward::Tunnel && server.is_ipv6();
+        let too_long = outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu);
+        let largest = if too_long { largest.min(hop.mtu) } else { largest };
         Ok(self.leave(now, packet, hop, largest))
     }
 
@@ -222,7 +226,7 @@ impl Fast {
     fn outer(&mut self, hop: &Hop, binding: &Binding, flow_hash: u32) -> Option<Outer> {
         let dst = binding.dest.addr;
         Some(Outer {
-            src: self.router.source_for(hop, Family::of(dst))?,
+            src: self.router.source_for(hop, dst)?,
             dst,
             kind: binding.tunnel,
             flow_hash,

@@ -1,12 +1,14 @@
 //! The built binary: usage, exit codes, and where its words go. Nothing here needs rights.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod running;
+
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use running::{short, Stranger};
 use tapvs::config::rules;
 
 const GOOD: &str = "\
@@ -219,20 +221,7 @@ impl Running {
     fn start(name: &str, rules: &str) -> Self {
         let (socket, file) = (short(&format!("{name}.sock")), short(&format!("{name}.rules")));
         std::fs::write(&file, rules).expect("a scratch file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))
-            .args(["run", "-q", "-r"])
-            .arg(&file)
-            .arg("--socket")
-            .arg(&socket)
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary is there");
-        let mut ready = String::new();
-        let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
-        out.read_line(&mut ready).expect("it speaks");
-        assert_eq!(ready, "ready\n");
+        let child = running::start(&file, &socket);
         Self { child, socket, rules: file }
     }
 
@@ -415,37 +404,15 @@ fn where_no_tapvs_can_be_asked_one_line_says_why_and_the_code_is_1() {
 #[test]
 fn a_socket_of_somebody_else_is_refused_in_one_line() {
     let tapvs = Running::start("others", WEB);
-    let is_root = std::fs::metadata(&tapvs.socket).expect("it is there").uid() == 0;
-    let (mut program, copy) = (PathBuf::from(env!("CARGO_BIN_EXE_tapvs")), short("others.bin"));
-    if is_root {
-        // Whoever is not root may not reach where it was built. Another process writes the copy: what this
-        // one has open for writing, a child of another thread may hold for a moment, and it cannot be run.
-        let copied = Command::new("cp").args([&program, &copy]).status();
-        assert!(copied.expect("cp is there").success());
-        program = copy.clone();
-    }
-    let mut command = Command::new(program);
-    command.args(["reload", "--socket"]).arg(&tapvs.socket).current_dir("/");
-    match is_root {
-        true => drop(command.uid(65534).gid(65534)),
-        false => std::fs::set_permissions(&tapvs.socket, PermissionsExt::from_mode(0o000))
-            .expect("it is ours"),
-    }
-    let output = command.output().expect("the binary is there");
-    let _ = std::fs::remove_file(&copy);
+    let stranger = Stranger::at(&tapvs.socket);
+    let mut call = stranger.call();
+    let output = call.args(["reload", "--socket"]).arg(&tapvs.socket).output().expect("it runs");
     let err = String::from_utf8(output.stderr).expect("text");
     let wanted = format!(
         "tapvs: reload: {}: permission denied; only who runs tapvs may ask it\n",
         tapvs.socket.display()
     );
     assert_eq!((output.status.code(), err), (Some(1), wanted));
-}
-
-/// A fresh path that is short enough for a socket.
-fn short(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("tapvs-cli-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    path
 }
 
 fn scratch(name: &str) -> PathBuf {

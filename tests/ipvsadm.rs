@@ -2,14 +2,17 @@
 //!
 //! The files of `tests/golden` are recordings of the real tool on a real kernel.
 
+mod running;
+
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use running::{short, Stranger};
 use tapvs::config::rules;
 use tapvs::world::Rng;
 
@@ -26,23 +29,10 @@ impl Tapvs {
     }
 
     fn start_with(name: &str, rules: &str) -> Self {
-        let socket = scratch(&format!("{name}.sock"));
-        let file = scratch(&format!("{name}.rules"));
+        let socket = short(&format!("{name}.sock"));
+        let file = short(&format!("{name}.rules"));
         std::fs::write(&file, rules).expect("a scratch file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))
-            .args(["run", "-q", "-r"])
-            .arg(&file)
-            .arg("--socket")
-            .arg(&socket)
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary is there");
-        let mut ready = String::new();
-        let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
-        out.read_line(&mut ready).expect("it speaks");
-        assert_eq!(ready, "ready\n");
+        let child = running::start(&file, &socket);
         Self { child, socket, leaves_its_socket: false }
     }
 
@@ -101,13 +91,6 @@ fn call(program: &str, socket: &Path, args: &[&str], input: &str) -> Outcome {
     // A child that does not read its input may be gone already.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     child.wait_with_output().expect("it ends").into()
-}
-
-fn scratch(name: &str) -> PathBuf {
-    // A path of a socket is short.
-    let path = std::env::temp_dir().join(format!("tapvs-test-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    path
 }
 
 /// A recorded call: its words, input and outcome.
@@ -386,13 +369,13 @@ fn cannot(outcome: &Outcome) -> &str {
 
 #[test]
 fn a_socket_that_is_not_there_or_not_one_is_told_in_two_lines() {
-    let nowhere = scratch("nowhere.sock");
+    let nowhere = short("nowhere.sock");
     let wanted = format!("no tapvs is running at {}", nowhere.display());
     for args in [&["-Ln"][..], &[], &["-A", "-t", "10.0.0.1:80"], &["-q"], &["-R"]] {
         assert_eq!(cannot(&call("ipvsadm", &nowhere, args, "")), wanted, "{args:?}");
     }
     assert_eq!(call("ipvsadm", &nowhere, &["-v"], "").code, 0);
-    let file = scratch("file.sock");
+    let file = short("file.sock");
     std::fs::write(&file, "no socket").expect("a scratch file");
     assert_eq!(
         cannot(&call("ipvsadm", &file, &["-Ln"], "")),
@@ -409,7 +392,7 @@ fn a_socket_that_is_not_there_or_not_one_is_told_in_two_lines() {
 
 /// Serves one client at a fresh socket by `answer`.
 fn impostor(name: &str, answer: &'static [u8]) -> (PathBuf, std::thread::JoinHandle<()>) {
-    let path = scratch(name);
+    let path = short(name);
     let listener = UnixListener::bind(&path).expect("a fresh path");
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
@@ -519,33 +502,17 @@ fn of_many_that_make_the_same_service_at_once_one_succeeds() {
 
 #[test]
 fn a_socket_that_is_not_ours_to_open_is_told_in_the_tools_words() {
-    use std::os::unix::fs::MetadataExt;
     use std::os::unix::process::CommandExt;
     let tapvs = Tapvs::start_with("closed", TABLE);
     let before = tapvs.prints("-Sn");
-    let is_root = std::fs::metadata(&tapvs.socket).expect("it is there").uid() == 0;
-    let copy = scratch("copy");
-    // Nobody may not reach where it was built. Another process writes the copy: what this one has open for
-    // writing, a child of another thread may hold for a moment, and it cannot be run.
-    let copied = Command::new("cp").args([Path::new(env!("CARGO_BIN_EXE_tapvs")), &copy]).status();
-    assert!(copied.expect("cp is there").success());
-    let mode = |mode| {
-        let mode = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&tapvs.socket, mode).expect("it is ours");
-    };
-    mode(if is_root { 0o600 } else { 0 });
+    let stranger = Stranger::at(&tapvs.socket);
     for args in [&["-Ln"][..], &["-C"], &["-A", "-t", "10.0.0.9:80"], &["-R"]] {
-        let mut call = Command::new(&copy);
-        call.arg0("ipvsadm").args(args).stdin(Stdio::null());
-        call.env("TAPVS_SOCKET", &tapvs.socket).env_remove("RUST_LOG");
-        if is_root {
-            call.uid(65534).gid(65534);
-        }
+        let mut call = stranger.call();
+        call.arg0("ipvsadm").args(args).env("TAPVS_SOCKET", &tapvs.socket);
         let outcome = Outcome::from(call.output().expect("it runs"));
         assert_eq!(cannot(&outcome), "Permission denied (you must be root)", "{args:?}");
     }
-    let _ = std::fs::remove_file(&copy);
-    mode(0o600);
+    drop(stranger);
     assert_eq!(tapvs.prints("-Sn"), before, "and nothing was changed");
 }
 

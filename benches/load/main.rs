@@ -8,8 +8,8 @@
 //!                                           FIRST on, which need not be this host's
 //!
 //! `serve` counts datagrams on PORT, echoes TCP on PORT + 1, and answers one byte and waits for the end
-//! on PORT + 2; a line on its standard input asks how many datagrams it has counted. Results are words of the form `name=number` on one line. Everything is for both
-//! families, and ends by itself but `serve`.
+//! on PORT + 2; a line on its standard input asks how many datagrams it has counted. Results are words of
+//! the form `name=number` on one line. Everything is for both families, and ends by itself but `serve`.
 
 #![expect(clippy::print_stdout, reason = "results are printed")]
 #![expect(clippy::disallowed_methods, reason = "a load needs a clock")]

@@ -128,30 +128,13 @@ impl Shape {
 
     /// A UDP datagram with `size` bytes of data from a client to a service, as it comes in.
     pub(crate) fn datagram(&self, client: u32, service: u32, size: usize) -> Vec<u8> {
-        let (virt, to) = self.virt(service);
-        let (addr, from) = client_of(self.family, client);
-        let len = u16::try_from(8 + size).expect("a small datagram");
-        let mut segment = vec![0; 8 + size];
-        segment[..2].copy_from_slice(&from.to_be_bytes());
-        segment[2..4].copy_from_slice(&to.to_be_bytes());
-        segment[4..6].copy_from_slice(&len.to_be_bytes());
-        let sum = checksum::transport(addr, virt, proto::UDP, &segment);
-        segment[6..8].copy_from_slice(&sum.to_be_bytes());
-        frame(DIRECTOR_WAN, addr, virt, proto::UDP, &segment)
+        datagram(DIRECTOR_WAN, client_of(self.family, client), self.virt(service), size)
     }
 
     /// A server's answer to [`datagram`](Self::datagram), through NAT.
     pub(crate) fn answer(&self, client: u32, server: IpAddr, size: usize) -> Vec<u8> {
-        let (_, from) = self.virt(0);
-        let (addr, to) = client_of(self.family, client);
-        let len = u16::try_from(8 + size).expect("a small datagram");
-        let mut segment = vec![0; 8 + size];
-        segment[..2].copy_from_slice(&from.to_be_bytes());
-        segment[2..4].copy_from_slice(&to.to_be_bytes());
-        segment[4..6].copy_from_slice(&len.to_be_bytes());
-        let sum = checksum::transport(server, addr, proto::UDP, &segment);
-        segment[6..8].copy_from_slice(&sum.to_be_bytes());
-        frame(DIRECTOR_LAN, server, addr, proto::UDP, &segment)
+        let (_, port) = self.virt(0);
+        datagram(DIRECTOR_LAN, (server, port), client_of(self.family, client), size)
     }
 
     /// A TCP segment with these flags and `size` bytes of data.
@@ -222,6 +205,17 @@ fn bare(addr: IpAddr) -> String {
         IpAddr::V4(addr) => addr.to_string(),
         IpAddr::V6(addr) => format!("[{addr}]"),
     }
+}
+
+fn datagram(mac: [u8; 6], from: (IpAddr, u16), to: (IpAddr, u16), size: usize) -> Vec<u8> {
+    let len = u16::try_from(8 + size).expect("a small datagram");
+    let mut segment = vec![0; 8 + size];
+    segment[..2].copy_from_slice(&from.1.to_be_bytes());
+    segment[2..4].copy_from_slice(&to.1.to_be_bytes());
+    segment[4..6].copy_from_slice(&len.to_be_bytes());
+    let sum = checksum::transport(from.0, to.0, proto::UDP, &segment);
+    segment[6..8].copy_from_slice(&sum.to_be_bytes());
+    frame(mac, from.0, to.0, proto::UDP, &segment)
 }
 
 fn frame(to: [u8; 6], src: IpAddr, dst: IpAddr, proto: u8, segment: &[u8]) -> Vec<u8> {

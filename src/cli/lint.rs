@@ -177,10 +177,8 @@ impl<'a> View<'a> {
     /// Of a network and a route of the same length the route counts.
     fn way(&self, addr: IpAddr) -> Way<'a> {
         let near = self.near(addr);
-        let by_mark =
-            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
         let routes = self.config.routes.iter();
-        let routes = routes.filter(|(prefix, to)| prefix.contains(addr) && !by_mark(to));
+        let routes = routes.filter(|(prefix, to)| prefix.contains(addr) && !to.is_by_mark());
         let Some((prefix, target)) = routes.max_by_key(|(prefix, _)| prefix.len) else {
             return near.map_or(Way::Nowhere, |(_, port)| Way::Near(port));
         };

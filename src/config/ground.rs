@@ -276,10 +276,9 @@ impl Config {
         Ok(())
     }
 
+    /// How many `ip rule` lines and routes in tables there are.
     fn rules(&self) -> usize {
-        let by_mark =
-            |to: &RouteTarget| matches!(to, RouteTarget::LocalIn(_) | RouteTarget::Rule { .. });
-        self.routes.iter().filter(|(_, to)| by_mark(to)).count()
+        self.routes.iter().filter(|(_, to)| to.is_by_mark()).count()
     }
 
     fn add_route(
@@ -297,9 +296,7 @@ impl Config {
             RouteTarget::Via { gateway, .. } if !is_host(*gateway) => {
                 return Err(Refusal::Host(format!("{gateway} is no address of a gateway")));
             }
-            RouteTarget::LocalIn(_) | RouteTarget::Rule { .. }
-                if self.rules() >= ROUTE_RULES_MAX =>
-            {
+            by_mark if by_mark.is_by_mark() && self.rules() >= ROUTE_RULES_MAX => {
                 return Err(Refusal::Host(format!(
                     "there are {ROUTE_RULES_MAX} such rules already"
                 )));

@@ -23,6 +23,7 @@ pub mod rules;
 mod sync;
 mod table;
 pub mod tool;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -291,6 +292,13 @@ pub enum RouteTarget {
         /// The table's number.
         table: u32,
     },
+}
+
+impl RouteTarget {
+    /// Whether it is only about marked packets.
+    pub const fn is_by_mark(&self) -> bool {
+        matches!(self, Self::LocalIn(_) | Self::Rule { .. })
+    }
 }
 
 /// One thing that the operator wants.

@@ -120,6 +120,11 @@ impl Helper {
         self.watched.remove(&(conn.client, conn.virt));
     }
 
+    /// By how much the server's bytes have moved between these ends.
+    fn shift(&self, key: &(Endpoint, Endpoint)) -> Shift {
+        self.watched.get(key).map_or(Shift::default(), |watch| watch.shift)
+    }
+
     fn remember(&mut self, key: (Endpoint, Endpoint), asked: Passive) -> Result<(), DropReason> {
         if self.watched.len() >= WATCHED_MAX && !self.watched.contains_key(&key) {
             return Err(DropReason::HelperFull);
@@ -182,7 +187,7 @@ impl Director {
                 }
             }
         }
-        let shift = self.helper.watched.get(&key).map_or(Shift::default(), |watch| watch.shift);
+        let shift = self.helper.shift(&key);
         let segment = packet.bytes_mut().get_mut(headers.transport.into()..data);
         if segment.is_some_and(|header| shift_acks(header, shift)) {
             sum_up(packet, headers);
@@ -223,7 +228,7 @@ impl Director {
                 changed = true;
             }
         }
-        let shift = self.helper.watched.get(&key).map_or(Shift::default(), |watch| watch.shift);
+        let shift = self.helper.shift(&key);
         let moved = shift.outward(seq);
         if moved != seq {
             let at = usize::from(headers.transport) + 4;

@@ -80,9 +80,9 @@ impl Crew {
         shared: &Arc<Shared>,
         clock: Clock,
         wanted: bool,
-        first: Waker,
+        first: Arc<Waker>,
     ) -> Result<Self, Fault> {
-        let mut crew = Self { hands: Vec::new(), failed: Arc::default(), first: Arc::new(first) };
+        let mut crew = Self { hands: Vec::new(), failed: Arc::default(), first };
         for number in 1..=count {
             let (poll, desk) = (poller()?, Arc::<Desk>::default());
             let bell = bell(&poll)?;
@@ -243,37 +243,21 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
-    use crate::config::rules;
-    use crate::engine::Engine;
     use crate::io::sys;
+    use crate::io::worker::tests::{balanced, who_has};
     use crate::packet::vnet;
 
-    fn shared() -> Arc<Shared> {
-        let text = "ip tuntap add dev tap0 mode tap
-ip link set dev tap0 address 02:00:00:00:00:01
-ip addr add 10.1.0.1/16 dev tap0
-";
-        let mut config = rules::load("r", text).expect("good rules");
-        crate::io::complete(&mut config);
-        Arc::new(Shared::new(Engine::new(&config, 1).expect("possible rules")))
-    }
-
-    /// Who has 10.1.0.1?
-    fn who_has() -> Vec<u8> {
-        let mut frame = vec![0; vnet::HEADER];
-        frame.extend([0xff; 6]);
-        frame.extend([
-            2, 0, 0, 0, 1, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, 2, 10, 1, 1, 2,
-        ]);
-        frame.extend([0, 0, 0, 0, 0, 0, 10, 1, 0, 1]);
-        frame
+    /// A frame as an offloaded device gives it.
+    fn question() -> Vec<u8> {
+        [vec![0; vnet::HEADER], who_has()].concat()
     }
 
     fn answers(rings: bool) {
         let poll = poller().expect("a poller");
         let first = bell(&poll).expect("a bell");
-        let shared = shared();
-        let crew = Crew::start(1, &shared, Clock::start(), rings, first).expect("a thread");
+        let shared = balanced();
+        let crew =
+            Crew::start(1, &shared, Clock::start(), rings, Arc::new(first)).expect("a thread");
         let (ours, theirs) = UnixDatagram::pair().expect("a pair");
         ours.set_nonblocking(true).expect("possible");
         theirs.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("possible");
@@ -282,14 +266,14 @@ ip addr add 10.1.0.1/16 dev tap0
         let name = "tap0".to_owned();
         crew.order(0, Order::Adopt { link: LinkId(0), term: 0, name: name.clone(), handle });
         for _ in 0..3 {
-            theirs.send(&who_has()).expect("room");
+            theirs.send(&question()).expect("room");
             let mut answer = [0; 128];
             let len = theirs.recv(&mut answer).expect("an answer");
             assert!(len > vnet::HEADER + 14 && answer[vnet::HEADER + 21] == 2, "a reply");
         }
         crew.order_all(|| Order::Release { name: name.clone() });
         crew.settle();
-        let error = theirs.send(&who_has()).expect_err("nobody is there any more");
+        let error = theirs.send(&question()).expect_err("nobody is there any more");
         assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
         assert!(!crew.has_failed());
         crew.end().expect("no fault");
@@ -299,7 +283,9 @@ ip addr add 10.1.0.1/16 dev tap0
     #[test]
     fn a_worker_uses_its_queue_from_when_it_gets_it_until_it_is_told_to_give_it_up() {
         answers(false);
-        answers(true);
+        if crate::io::queue::tests::ring().is_some() {
+            answers(true);
+        }
     }
 
     #[test]

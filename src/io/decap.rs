@@ -15,6 +15,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,9 +48,9 @@ pub fn run(tun: &str, gue_port: Option<u16>) -> Result<(), Fault> {
     }
     let _filters = open_filters(tun);
     for (index, socket) in sockets.iter().enumerate() {
-        watch.add(index, "a socket", std::os::fd::AsRawFd::as_raw_fd(&socket.queue))?;
+        watch.add(index, "a socket", socket.queue.as_raw_fd())?;
     }
-    let Some(handle) = handles.into_iter().next() else { return Ok(()) };
+    let handle = handles.into_iter().next().expect("there is one for each worker");
     let (out, _) = handle.drive(None);
     let mut decap = Decap { port, out, sockets, counters: Counters::default() };
     say_ready();

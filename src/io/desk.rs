@@ -6,6 +6,7 @@
 
 use std::ops::Bound;
 
+use super::reading::Outcome;
 use crate::config::command::commands;
 use crate::config::grammar::{line, lines};
 use crate::config::{Command, Refusal, ServiceKey};
@@ -25,16 +26,18 @@ pub(super) trait Host {
     /// Does something with what runs; packets wait for it.
     fn with(&mut self, what: &mut dyn FnMut(&mut Engine));
 
-    /// Reads the rules again: the lines that differ.
-    ///
-    /// # Errors
-    /// Why nothing was changed.
-    fn reload(&mut self) -> Result<Vec<String>, String>;
+    /// Wants the rules read again; the ticket for what comes of it.
+    fn reload(&mut self) -> u64;
+
+    /// What came of it, once it is over.
+    fn reloaded(&self, ticket: u64) -> Option<&Outcome>;
 }
 
-/// A picture of which portions are still to come.
+/// What is still to come of an answer.
 #[derive(Debug)]
 pub(super) enum Dump {
+    /// What comes of reading the rules, under this ticket.
+    Reload(u64),
     /// The services after this one, or all.
     Services(Option<ServiceKey>),
     /// The connections from this place on.
@@ -49,13 +52,7 @@ pub(super) fn ask(
     out: &mut Vec<u8>,
 ) -> Option<Dump> {
     if *request == Request::Reload {
-        let (text, answer) = match host.reload() {
-            Ok(lines) => (lines.iter().flat_map(|line| [line, "\n"]).collect(), Answer::Done),
-            Err(why) => (String::new(), Answer::Refused(why)),
-        };
-        put_lines(out, &text);
-        out.extend(answer.frame());
-        return None;
+        return Some(Dump::Reload(host.reload()));
     }
     let mut dump = None;
     host.with(&mut |engine| dump = ask_engine(engine, now, request, out));
@@ -97,6 +94,7 @@ fn ask_engine(
             text = engine.config().to_string();
             Answer::Done
         }
+        // Not the engine's: `ask` sees to it.
         Request::Reload => return None,
     };
     put_lines(out, &text);
@@ -104,10 +102,49 @@ fn ask_engine(
     None
 }
 
+/// Writes the next portion of an answer into `out`, if it is there already.
+pub(super) fn go_on(
+    host: &mut dyn Host,
+    now: Instant,
+    dump: &mut Dump,
+    out: &mut Vec<u8>,
+) -> Portion {
+    if let Dump::Reload(ticket) = dump {
+        let Some(outcome) = host.reloaded(*ticket) else { return Portion::NotYet };
+        match outcome {
+            Ok(lines) => {
+                put_lines(out, &lines.iter().flat_map(|line| [line, "\n"]).collect::<String>());
+                out.extend(Answer::Done.frame());
+            }
+            Err(why) => out.extend(Answer::Refused(why.clone()).frame()),
+        }
+        return Portion::Last;
+    }
+    let mut more = true;
+    host.with(&mut |engine| more = picture(engine, now, dump, out));
+    if more {
+        Portion::More
+    } else {
+        Portion::Last
+    }
+}
+
+/// How an answer goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Portion {
+    /// Others follow.
+    More,
+    /// There is none after it.
+    Last,
+    /// It has to be waited for.
+    NotYet,
+}
+
 /// Writes the next portion of a picture into `out`; false if it was the last.
-pub(super) fn go_on(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Vec<u8>) -> bool {
+fn picture(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Vec<u8>) -> bool {
     let mut text = String::new();
     let more = match dump {
+        Dump::Reload(_) => false,
         Dump::Services(after) => {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let services = engine.config().services.range((from, Bound::Unbounded));
@@ -194,28 +231,33 @@ mod tests {
     use crate::control::snapshot::Snapshot;
     use crate::control::wire::frame_len;
 
-    struct Alone(Engine);
+    struct Alone(Engine, Outcome);
 
     impl Host for Alone {
         fn with(&mut self, what: &mut dyn FnMut(&mut Engine)) {
             what(&mut self.0);
         }
 
-        fn reload(&mut self) -> Result<Vec<String>, String> {
-            Err("nothing to read".to_owned())
+        fn reload(&mut self) -> u64 {
+            0
+        }
+
+        fn reloaded(&self, _: u64) -> Option<&Outcome> {
+            Some(&self.1)
         }
     }
 
     fn host(rules: &str) -> Alone {
         let config = crate::config::rules::load("r", rules).expect("good rules");
-        Alone(Engine::new(&config, 1).expect("possible rules"))
+        let engine = Engine::new(&config, 1).expect("possible rules");
+        Alone(engine, Err("nothing to read".to_owned()))
     }
 
     /// The answers to a request, all portions of it.
     fn answers(host: &mut Alone, request: &Request) -> Vec<Answer> {
         let mut out = Vec::new();
         if let Some(mut dump) = ask(host, Instant::ZERO, request, &mut out) {
-            while go_on(&host.0, Instant::ZERO, &mut dump, &mut out) {}
+            while go_on(host, Instant::ZERO, &mut dump, &mut out) == Portion::More {}
         }
         let mut answers = Vec::new();
         let mut rest = &out[..];

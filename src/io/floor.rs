@@ -12,6 +12,7 @@ use log::info;
 
 use super::crew::{Crew, Order};
 use super::queue::{Driven, Handle};
+use super::reading::{Fresh, Outcome};
 use super::sys::Control;
 use super::tap::Port;
 use super::watch::Watch;
@@ -45,22 +46,23 @@ impl Floor {
         Ok(())
     }
 
-    /// Makes what runs what `new` says, which [`complete`](super::complete) has been through, and gives
-    /// the difference in lines of the rules file; none if there is no difference.
+    /// Makes what runs what the rules that were read say, and gives the difference in lines of the rules
+    /// file; none if there is no difference.
     ///
     /// # Errors
     /// Why not; everything is as it was.
-    pub(super) fn reload(
-        &mut self,
-        watch: &Watch,
-        now: Instant,
-        new: Config,
-    ) -> Result<Vec<String>, String> {
-        let old = self.worker.shared().lock().config().clone();
+    pub(super) fn reload(&mut self, watch: &Watch, now: Instant, fresh: Fresh) -> Outcome {
+        let Fresh { new, mut old, mut difference } = fresh;
+        let core = self.worker.shared().lock();
+        if *core.config() != old {
+            // It was changed by commands while the rules were being read.
+            old = core.config().clone();
+            difference = old.difference(&new);
+        }
+        drop(core);
         if old == new {
             return Ok(Vec::new());
         }
-        let difference = old.difference(&new);
         let other_kind =
             |port: &&PortConfig| named(&old, &port.name).is_some_and(|was| was.kind != port.kind);
         if let Some(port) = new.ports.iter().find(other_kind) {

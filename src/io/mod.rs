@@ -1,9 +1,10 @@
 //! The only rooms that touch the system: devices, descriptors, signals, the clock.
 //!
-//! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] opens devices and puts them back as they were,
-//! [`queue`] reads and writes them, [`worker`] moves frames between queues and the engine, [`reactor`]
-//! waits and knows the time, [`decap`] is the other end of a tunnel, [`texts`] keeps files. All of them
-//! fail with a [`Fault`].
+//! [`sys`] and [`uring`] hold every `unsafe` call, [`tap`] and `macvtap` open devices and put them back as
+//! they were, [`queue`] reads and writes them, [`worker`] moves frames between queues and the engine, `crew`
+//! has the workers beside the first, `floor` all that moves frames, `watch` waits, [`reactor`] is the first
+//! worker's loop and knows the time, `reading` reads rules, [`socket`] and `desk` answer clients, [`decap`] is
+//! the other end of a tunnel, [`texts`] keeps files. All of them fail with a [`Fault`].
 //!
 //! Kept from the kernel: the names of its errors. Left out on purpose: no I/O here ever blocks, and
 //! no error about a single frame ends the program; it is counted.
@@ -15,6 +16,7 @@ mod floor;
 mod macvtap;
 pub mod queue;
 pub mod reactor;
+mod reading;
 pub mod socket;
 pub mod sys;
 pub mod tap;

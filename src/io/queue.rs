@@ -282,11 +282,17 @@ pub(crate) mod memory {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
     use crate::io::sys;
+
+    /// A ring to be tested, where the kernel has them.
+    pub(in crate::io) fn ring() -> Option<Ring> {
+        let told = |e: &io::Error| eprintln!("no ring was tested, since this kernel has none: {e}");
+        Ring::new().inspect_err(told).ok()
+    }
 
     /// A queue's handle whose device is a socket, and the other end.
     fn device(takes: Option<vnet::Takes>) -> (Handle, UnixDatagram) {
@@ -368,18 +374,15 @@ mod tests {
         let takes = vnet::Takes { tcp: true, udp: true };
         works(None, None);
         works(Some(takes), None);
-        match Ring::new() {
-            Ok(ring) => {
-                works(Some(takes), Some(&ring));
-                takes_a_burst(&ring, takes);
-            }
-            Err(e) => eprintln!("the ring was not tested, since this kernel has none: {e}"),
+        if let Some(ring) = ring() {
+            works(Some(takes), Some(&ring));
+            takes_a_burst(&ring, takes);
         }
     }
 
     #[test]
     fn a_queue_without_offload_is_driven_without_a_ring() {
-        let Ok(ring) = Ring::new() else { return };
+        let Some(ring) = ring() else { return };
         assert!(matches!(device(None).0.drive(Some(&ring)), (Driven::Plain(_), None)));
     }
 }

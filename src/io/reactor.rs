@@ -17,6 +17,7 @@ use super::crew::Crew;
 use super::desk::Host;
 use super::floor::Floor;
 use super::queue::Driven;
+use super::reading::{Fresh, Outcome, Reading};
 use super::socket::{Socket, Wanted};
 use super::sys::Control;
 use super::tap::{self, Port, Wish};
@@ -69,22 +70,23 @@ pub struct Plan {
 pub fn run(
     config: &Config,
     engine: Engine,
-    rules: &dyn Rules,
+    rules: &(dyn Rules + Sync),
     plan: Plan,
     socket: &Wanted,
 ) -> Result<(), Fault> {
     // Signals first: from here on one that comes while ports are being opened ends us in order.
     let poll = poller()?;
-    let first = bell(&poll)?;
+    let first = Arc::new(bell(&poll)?);
     let mut watch = Watch::new(poll, plan.wish.ring()).with_signals()?;
     let mut socket = Socket::make(socket, watch.registry())?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
     let shared = Arc::new(Shared::new(engine));
     let clock = Clock::start();
     let rings = watch.ring().is_some();
-    let crew = Crew::start(plan.workers.saturating_sub(1), &shared, clock, rings, first)?;
+    let others = plan.workers.saturating_sub(1);
+    let crew = Crew::start(others, &shared, clock, rings, Arc::clone(&first))?;
     let mut floor = Floor {
-        worker: Worker::new(shared, true),
+        worker: Worker::new(Arc::clone(&shared), true),
         crew,
         ports: Vec::new(),
         control: Arc::new(control),
@@ -92,41 +94,42 @@ pub fn run(
     };
     let outcome = floor.open(config, &watch).and_then(|()| {
         warn_of_bridge_filter(config);
-        serve(&mut watch, &mut floor, rules, clock, &mut socket)
+        std::thread::scope(|scope| {
+            let mut reading = Reading::new(scope, rules, shared, first);
+            serve(&mut watch, &mut floor, &mut reading, rules, clock, &mut socket)
+        })
     });
     floor.close(&watch, outcome)
 }
 
 /// What clients of the control socket may ask.
-struct Running<'a> {
+struct Running<'a, 'scope, 'env> {
     floor: &'a mut Floor,
-    watch: &'a Watch,
-    rules: &'a dyn Rules,
-    now: Instant,
+    reading: &'a mut Reading<'scope, 'env>,
 }
 
-impl Host for Running<'_> {
+impl Host for Running<'_, '_, '_> {
     fn with(&mut self, what: &mut dyn FnMut(&mut Engine)) {
         self.floor.worker.with(|core| what(core));
     }
 
-    fn reload(&mut self) -> Result<Vec<String>, String> {
-        read_again(self.rules, self.floor, self.watch, self.now)
+    fn reload(&mut self) -> u64 {
+        self.reading.want()
+    }
+
+    fn reloaded(&self, ticket: u64) -> Option<&Outcome> {
+        self.reading.outcome(ticket)
     }
 }
 
-/// Reads the rules again and changes over to them, or says why not and changes nothing.
-fn read_again(
-    rules: &dyn Rules,
+/// Changes over to the rules that were read, or says why not and changes nothing.
+fn change_over(
+    read: Result<Fresh, String>,
     floor: &mut Floor,
     watch: &Watch,
     now: Instant,
-) -> Result<Vec<String>, String> {
-    let read = rules.read().map(|mut new| {
-        super::complete(&mut new);
-        new
-    });
-    let done = read.and_then(|new| floor.reload(watch, now, new));
+) -> Outcome {
+    let done = read.and_then(|fresh| floor.reload(watch, now, fresh));
     match &done {
         Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
         Ok(lines) => {
@@ -153,6 +156,7 @@ pub(super) fn timeout(now: Instant, at_once: bool, due: Option<Instant>) -> Opti
 fn serve(
     watch: &mut Watch,
     floor: &mut Floor,
+    reading: &mut Reading<'_, '_>,
     rules: &dyn Rules,
     clock: Clock,
     socket: &mut Option<Socket>,
@@ -180,7 +184,11 @@ fn serve(
             look_at_memory(&floor.worker);
         }
         floor.worker.turn(now);
-        asked = answer(socket, watch, floor, rules, now);
+        if let Some(read) = reading.take() {
+            let outcome = change_over(read, floor, watch, now);
+            reading.conclude(outcome);
+        }
+        asked = answer(socket, watch, floor, reading, now);
         if wish.listing {
             floor.log_listing();
         }
@@ -191,8 +199,8 @@ fn serve(
             changed = std::mem::replace(&mut stamp, present) != present;
         }
         if wish.reload || changed {
-            // What came of it has been logged.
-            let _ = read_again(rules, floor, watch, now);
+            // What comes of it will be logged.
+            let _ = reading.want();
         }
         // Why a worker failed is known when it is joined.
         if wish.end || floor.crew.has_failed() {
@@ -214,11 +222,11 @@ fn answer(
     socket: &mut Option<Socket>,
     watch: &Watch,
     floor: &mut Floor,
-    rules: &dyn Rules,
+    reading: &mut Reading<'_, '_>,
     now: Instant,
 ) -> bool {
     let Some(socket) = socket else { return false };
-    let mut host = Running { floor, watch, rules, now };
+    let mut host = Running { floor, reading };
     socket.turn(now, &mut host, watch.registry())
 }
 

@@ -16,7 +16,7 @@ use log::{debug, warn};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use super::desk::{ask, go_on, Dump, Host};
+use super::desk::{ask, go_on, Dump, Host, Portion};
 use super::Fault;
 use crate::control::wire::{frame_len, Answer, Request, REQUEST_MAX};
 use crate::world::Instant;
@@ -288,7 +288,12 @@ impl Client {
             return Err(io::Error::other("it does not read"));
         }
         let room = self.outbox.len() - self.sent < WAITING_MAX;
-        let work = self.dump.is_some() || self.readable || self.has_request();
+        let work = match self.dump {
+            // The bell will ring.
+            Some(Dump::Reload(_)) => false,
+            Some(_) => true,
+            None => self.readable || self.has_request(),
+        };
         Ok(room && work && !self.ending)
     }
 
@@ -319,13 +324,11 @@ impl Client {
     /// Answers one request, or goes on with a picture; false if there is nothing to answer.
     fn answer(&mut self, now: Instant, host: &mut dyn Host) -> bool {
         if let Some(dump) = &mut self.dump {
-            let mut more = true;
-            let outbox = &mut self.outbox;
-            host.with(&mut |engine| more = go_on(engine, now, dump, outbox));
-            if !more {
+            let portion = go_on(host, now, dump, &mut self.outbox);
+            if portion == Portion::Last {
                 self.dump = None;
             }
-            return true;
+            return portion != Portion::NotYet;
         }
         if self.ending || !self.has_request() {
             return false;

@@ -246,11 +246,17 @@ fn open_queues(
 ) -> Result<Vec<Handle>, Fault> {
     let name = config.name.as_str();
     let made_with = tun_flags(name).filter(|_| existed);
-    let many = match made_with {
+    let mut many = match made_with {
         Some(flags) => flags & libc::IFF_MULTI_QUEUE != 0,
         None => workers > 1,
     };
-    let mut handles = vec![open_queue(control, config, existed, many)?];
+    let mut first = open_queue(control, config, existed, many);
+    if first.is_err() && existed && made_with.is_none() {
+        // What is mounted at /sys may tell of another network namespace: then only trying tells.
+        many = !many;
+        first = open_queue(control, config, existed, many).or(first);
+    }
+    let mut handles = vec![first?];
     match handles[0].takes {
         Some(takes) => {
             let udp = if takes.udp { ", UDP" } else { "" };

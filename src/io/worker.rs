@@ -377,7 +377,7 @@ impl<Q: Queue> Lane<Q> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::{Config, LinkSettings, PortConfig, PortKind};
     use crate::io::queue::memory::Memory;
@@ -493,7 +493,8 @@ ip neigh add 10.2.0.12 lladdr 02:00:00:00:02:0c dev tap1
 -a -t 10.1.0.100:80 -r 10.2.0.12 -m
 ";
 
-    fn balanced() -> Arc<Shared> {
+    /// An engine with two ports, 10.1.0.1 at link 0 and 10.2.0.1 at link 1, and a service.
+    pub(in crate::io) fn balanced() -> Arc<Shared> {
         let mut config = crate::config::rules::load("r", RULES).expect("good rules");
         crate::io::complete(&mut config);
         Arc::new(Shared::new(Engine::new(&config, 1).expect("possible rules")))
@@ -514,13 +515,13 @@ ip neigh add 10.2.0.12 lladdr 02:00:00:00:02:0c dev tap1
     }
 
     /// Who has 10.1.0.1?
-    fn who_has() -> Result<Vec<u8>, i32> {
+    pub(in crate::io) fn who_has() -> Vec<u8> {
         let mut frame = vec![0xff; 6];
         frame.extend([
             2, 0, 0, 0, 1, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, 2, 10, 1, 1, 2,
         ]);
         frame.extend([0, 0, 0, 0, 0, 0, 10, 1, 0, 1]);
-        Ok(frame)
+        frame
     }
 
     #[test]
@@ -528,7 +529,7 @@ ip neigh add 10.2.0.12 lladdr 02:00:00:00:02:0c dev tap1
         let shared = balanced();
         let ports = || vec![Memory::default(), Memory::default()];
         let (mut one, mut two) = (of(&shared, ports()), of(&shared, ports()));
-        lane(&mut two).queue.waiting.push_back(who_has());
+        lane(&mut two).queue.waiting.push_back(Ok(who_has()));
         two.turn(Instant::ZERO);
         one.turn(Instant::ZERO);
         assert_eq!(lane(&mut one).queue.sent.len(), 0);
@@ -579,7 +580,7 @@ ip neigh add 10.2.0.12 lladdr 02:00:00:00:02:0c dev tap1
         let shared = balanced();
         let mut worker = of(&shared, vec![Memory::default(), Memory::default()]);
         shared.lock().end_term(LinkId(0));
-        lane(&mut worker).queue.waiting.push_back(who_has());
+        lane(&mut worker).queue.waiting.push_back(Ok(who_has()));
         worker.turn(Instant::ZERO);
         assert!(shared.lock().frames().contains("received 0"));
         worker.adopt(LinkId(0), 1, "new0", Memory::default());

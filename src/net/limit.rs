@@ -3,9 +3,8 @@
 //! Kept from the kernel: `icmp_ratelimit` and `icmp_ratemask` (one error a second to each target
 //! with a burst of 6, too-big messages exempt), `icmp_msgs_per_sec` and `icmp_msgs_burst` (1000 a
 //! second overall with a burst of 50, asked first); that an IPv4 packet without a route costs twice,
-//! since routing (`error_cost`, `error_burst`) and ICMP draw from the same bucket.
-//!
-//! Left out on purpose: the kernel's milder limit for IPv6 targets behind short prefixes.
+//! since routing (`error_cost`, `error_burst`) and ICMP draw from the same bucket; the milder limit for
+//! IPv6 targets behind short prefixes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -82,12 +81,16 @@ impl Limits {
         Self { overall, targets, interval_v4: INTERVAL, interval_v6: INTERVAL }
     }
 
-    /// Whether `error` may be sent to `target` now; counts it if so.
-    pub fn allow(&mut self, now: Instant, target: IpAddr, error: icmp::Error) -> bool {
+    /// Whether `error` may be sent to `target`, to which a route for `prefix` bits leads, now; counts
+    /// it if so.
+    pub fn allow(&mut self, now: Instant, target: IpAddr, prefix: u8, error: icmp::Error) -> bool {
         if matches!(error, icmp::Error::TooBig(_)) {
             return true;
         }
-        let interval = if target.is_ipv4() { self.interval_v4 } else { self.interval_v6 };
+        let interval = match target {
+            IpAddr::V4(_) => self.interval_v4,
+            IpAddr::V6(_) => self.interval_v6 / (1 << (128u8.saturating_sub(prefix) >> 5)),
+        };
         let rate = Rate { interval, burst: BURST };
         if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(&target) {
             let full = interval.max(INTERVAL) * BURST;
@@ -112,7 +115,7 @@ mod tests {
 
     fn sent(limits: &mut Limits, now: Instant, target: IpAddr, tries: usize) -> usize {
         let error = icmp::Error::PortUnreachable;
-        (0..tries).filter(|_| limits.allow(now, target, error)).count()
+        (0..tries).filter(|_| limits.allow(now, target, 24, error)).count()
     }
 
     #[test]
@@ -131,7 +134,7 @@ mod tests {
     fn a_missing_route_costs_two_errors_and_one_when_nothing_is_said() {
         let mut limits = Limits::new(&mut Rng::new(1));
         let target = IpAddr::from([10, 0, 0, 1]);
-        let mut told = |ms, error| limits.allow(Instant::from_millis(ms), target, error);
+        let mut told = |ms, error| limits.allow(Instant::from_millis(ms), target, 24, error);
         let no_route = icmp::Error::NetUnreachable;
         let answers: Vec<_> = (0..5).map(|i| told(i * 30, no_route)).collect();
         assert_eq!(answers, [true, true, false, false, false]);
@@ -145,8 +148,8 @@ mod tests {
         let target = IpAddr::from([10, 0, 0, 1]);
         assert_eq!(sent(&mut limits, Instant::ZERO, target, 20), 20);
         let no_route = icmp::Error::NetUnreachable;
-        assert!(!limits.allow(Instant::from_millis(999), target, no_route));
-        assert!(limits.allow(Instant::from_millis(1000), target, no_route));
+        assert!(!limits.allow(Instant::from_millis(999), target, 24, no_route));
+        assert!(limits.allow(Instant::from_millis(1000), target, 24, no_route));
     }
 
     #[test]
@@ -164,7 +167,7 @@ mod tests {
         let mut limits = Limits::new(&mut Rng::new(1));
         let target = IpAddr::from([10, 0, 0, 1]);
         let error = icmp::Error::TooBig(1400);
-        assert!((0..500).all(|_| limits.allow(Instant::ZERO, target, error)));
+        assert!((0..500).all(|_| limits.allow(Instant::ZERO, target, 24, error)));
     }
 
     #[test]
@@ -172,9 +175,23 @@ mod tests {
         let mut limits = Limits::new(&mut Rng::new(1));
         for i in 0..40_000u32 {
             let now = Instant::from_millis(u64::from(i));
-            let _ =
-                limits.allow(now, std::net::Ipv4Addr::from(i).into(), icmp::Error::TimeExceeded);
+            let target = std::net::Ipv4Addr::from(i).into();
+            let _ = limits.allow(now, target, 24, icmp::Error::TimeExceeded);
             assert!(limits.targets.len() <= TARGETS_MAX);
+        }
+    }
+
+    #[test]
+    fn targets_of_ipv6_behind_short_prefixes_are_told_more() {
+        for (prefix, again_ms) in [(128, 1000), (64, 250), (32, 125), (0, 63)] {
+            let mut limits = Limits::new(&mut Rng::new(1));
+            let target = IpAddr::from([0xfd80, 0, 0, 0, 0, 0, 0, 1]);
+            let mut told = |now| {
+                let error = icmp::Error::PortUnreachable;
+                limits.allow(Instant::from_millis(now), target, prefix, error)
+            };
+            assert_eq!((0..20).filter(|_| told(10_000)).count(), 6);
+            assert!(!told(10_000 + again_ms - 1) && told(10_000 + again_ms), "/{prefix}");
         }
     }
 }

@@ -302,6 +302,11 @@ impl Router {
         Some(Hop { link: target.link, next: target.gateway.unwrap_or(dst), mtu })
     }
 
+    /// For how many bits of `dst` there is a route; 0 where there is none.
+    pub fn prefix_len(&self, dst: IpAddr) -> u8 {
+        self.routes.prefix_len(dst).unwrap_or(0)
+    }
+
     /// The way from the port `link` back to `dst`: a link-local address is on that port.
     pub fn route_from(&self, link: LinkId, dst: IpAddr) -> Option<Hop> {
         if is_link_local(dst) {
@@ -310,14 +315,22 @@ impl Router {
         self.route(dst)
     }
 
-    /// The address that we speak from over `hop`: one on the network of its neighbour, or else the
-    /// port's first of that family, or else any. A link-local one is the last choice.
-    pub fn source_for(&self, hop: &Hop, family: Family) -> Option<IpAddr> {
+    /// The address that we speak from to `towards` over `hop`. For IPv4 one on the network of the
+    /// neighbour, or else the port's first. For IPv6 the port's that has most leading bits in common
+    /// with `towards`, the newest of equals (RFC 6724, section 5, rules 5 and 8). Where the port has
+    /// none, any; a link-local one is the last choice.
+    pub fn source_for(&self, hop: &Hop, towards: IpAddr) -> Option<IpAddr> {
+        let family = Family::of(towards);
         let link = self.link(hop.link)?;
-        let on_net = |&&(own, len): &&(IpAddr, u8)| route::contains(own, len, hop.next);
         let global = |&&(own, _): &&(IpAddr, u8)| Family::of(own) == family && !is_link_local(own);
-        let own = link.addresses.iter().filter(global).find(on_net);
-        let own = own.or_else(|| link.addresses.iter().find(global));
+        let mut here = link.addresses.iter().filter(global);
+        let own = match towards {
+            IpAddr::V4(_) => {
+                let on_net = |&&(own, len): &&(IpAddr, u8)| route::contains(own, len, hop.next);
+                here.clone().find(on_net).or_else(|| here.next())
+            }
+            IpAddr::V6(_) => here.max_by_key(|&&(own, len)| common_bits(own, towards).min(len)),
+        };
         let own =
             own.or_else(|| self.links.iter().flatten().flat_map(|l| &l.addresses).find(global));
         let own = own.or_else(|| link.addresses.iter().find(|a| Family::of(a.0) == family));
@@ -331,7 +344,7 @@ impl Router {
             let own = port.addresses.iter().map(|&(own, _)| own);
             return own.filter(|own| Family::of(*own) == family).find(|&own| is_link_local(own));
         }
-        self.source_for(&Hop { link, next: towards, mtu: port.mtu }, family)
+        self.source_for(&Hop { link, next: towards, mtu: port.mtu }, towards)
     }
 
     /// Sends a finished IP packet over `hop`: puts the link header on, or says what is missing.
@@ -479,6 +492,16 @@ pub fn frame(packet: &mut Packet, src: Mac, dst: Mac) -> Result<(), DropReason> 
     let v6 = packet.bytes().first().is_some_and(|first| first >> 4 == 6);
     let ethertype = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
     Ethernet { dst, src, ethertype }.push(packet)
+}
+
+/// How many leading bits two addresses of one family have in common.
+fn common_bits(a: IpAddr, b: IpAddr) -> u8 {
+    let differ = match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => 0,
+    };
+    u8::try_from(differ).expect("128 at most")
 }
 
 /// Whether an address is an IPv6 link-local one, which means something on one port only.
@@ -706,11 +729,11 @@ mod tests {
     #[test]
     fn we_speak_from_the_address_nearest_to_the_next_hop() {
         let router = router();
-        let from = |dst: &str| router.source_for(&router.route(ip(dst)).unwrap(), Family::V4);
+        let from = |dst: &str| router.source_for(&router.route(ip(dst)).unwrap(), ip(dst));
         assert_eq!(from("10.77.2.11"), Some(ip("10.77.2.1")));
         assert_eq!(from("10.77.3.0"), Some(ip("10.77.3.1")));
         let hop = Hop { link: LinkId(0), next: ip("fe80::9"), mtu: 1500 };
-        assert_eq!(router.source_for(&hop, Family::V6), Some(ip("fd77:1::1")));
+        assert_eq!(router.source_for(&hop, ip("fe80::9")), Some(ip("fd77:1::1")));
         let own = router.ingress_source(LinkId(0), Family::V6, ip("fe80::9"));
         assert_eq!(own, Some(ip("fe80::ff:fe00:101")));
         assert_eq!(router.ingress_source(LinkId(1), Family::V6, ip("fe80::9")), None);

@@ -83,6 +83,12 @@ impl<T: Copy> Table<T> {
         }
     }
 
+    /// How many bits the longest known prefix of `addr` has.
+    pub fn prefix_len(&self, addr: IpAddr) -> Option<u8> {
+        let bits = Family::of(addr).bits();
+        (0..=bits).rev().find(|&len| self.exact(addr, len).is_some())
+    }
+
     /// What exactly this prefix leads to.
     pub fn exact(&self, addr: IpAddr, len: u8) -> Option<T> {
         match addr {

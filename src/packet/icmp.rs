@@ -37,10 +37,8 @@ const REDIRECT_V6: u8 = 137;
 pub enum Error {
     /// Destination unreachable: a router has no route (3/0, ICMPv6 1/0).
     NetUnreachable,
-    /// Destination unreachable: the director has no route to a server (3/1, ICMPv6 1/0).
+    /// Destination unreachable: no route to a server, or the neighbour does not answer (3/1, ICMPv6 1/3).
     HostUnreachable,
-    /// Destination unreachable: the neighbour does not answer (3/1, ICMPv6 1/3).
-    AddressUnreachable,
     /// Destination unreachable: nobody listens (3/3, ICMPv6 1/4).
     PortUnreachable,
     /// Destination unreachable: unknown protocol (3/2); ICMPv6 parameter problem 4/1.
@@ -69,9 +67,9 @@ impl Error {
     pub const fn wire(self, family: Family) -> (u8, u8) {
         match (self, family) {
             (Self::NetUnreachable, Family::V4) => (3, 0),
-            (Self::NetUnreachable | Self::HostUnreachable, Family::V6) => (1, 0),
-            (Self::HostUnreachable | Self::AddressUnreachable, Family::V4) => (3, 1),
-            (Self::AddressUnreachable, Family::V6) => (1, 3),
+            (Self::NetUnreachable, Family::V6) => (1, 0),
+            (Self::HostUnreachable, Family::V4) => (3, 1),
+            (Self::HostUnreachable, Family::V6) => (1, 3),
             (Self::PortUnreachable, Family::V4) => (3, 3),
             (Self::PortUnreachable, Family::V6) => (1, 4),
             (Self::ProtocolUnreachable, Family::V4) => (3, 2),

@@ -182,17 +182,18 @@ struct Chain {
     fragment: Fragment,
 }
 
-/// Walks IPv6 extension headers (RFC 8200 section 4) from `next` on.
+/// Walks IPv6 extension headers (RFC 8200 section 4) from `next` on. As for the kernel, an
+/// authentication header (RFC 4302) is one of them: what it vouches for can be read.
 fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
+    let known = |next| matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION | proto::AH);
     let mut at = V6_HEADER;
     let mut kind = Fragment::Whole;
     for _ in 0..=EXTENSIONS_MAX {
-        if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) || kind == Fragment::Later
-        {
+        if !known(next) || kind == Fragment::Later {
             let transport = u16::try_from(at).map_err(|_| DropReason::ExtensionHeaders)?;
             return Ok(Chain { proto: next, transport, fragment: kind });
         }
@@ -206,16 +207,40 @@ fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
             // fragment header.
             kind = fragment(offset & !7 != 0, true);
             8
+        } else if next == proto::AH {
+            8 + usize::from(header[1]) * 4
         } else {
             8 + usize::from(header[1]) * 8
         };
+        let here = next;
         next = header[0];
         at += len;
-        if at > packet.len() {
+        if at > packet.len() || here == HOP_BY_HOP && !may_pass(&packet[at - len + 2..at]) {
             return Err(DropReason::ExtensionHeaders);
         }
     }
     Err(DropReason::ExtensionHeaders)
+}
+
+/// Whether hop-by-hop options let a router pass the packet that knows no more than padding and router
+/// alert: an unknown one says by its first bits whether it may be skipped (RFC 8200 section 4.2).
+fn may_pass(mut options: &[u8]) -> bool {
+    const PAD1: u8 = 0;
+    const ROUTER_ALERT: u8 = 5;
+    const ON_UNKNOWN: u8 = 0xc0;
+    while let Some((&kind, rest)) = options.split_first() {
+        if kind == PAD1 {
+            options = rest;
+            continue;
+        }
+        let Some((&len, _)) = rest.split_first() else { return false };
+        if kind != ROUTER_ALERT && kind & ON_UNKNOWN != 0 {
+            return false;
+        }
+        let Some(after) = options.get(2 + usize::from(len)..) else { return false };
+        options = after;
+    }
+    true
 }
 
 /// Counts TTL or hop limit down by one; the IPv4 header checksum follows.

@@ -32,6 +32,8 @@ pub const FRAME_MAX: usize = 65_535 + eth::HEADER;
 pub mod proto {
     /// Internet Control Message Protocol, RFC 792.
     pub const ICMP: u8 = 1;
+    /// Internet Group Management Protocol, RFC 3376.
+    pub const IGMP: u8 = 2;
     /// IPv4 encapsulation, RFC 2003.
     pub const IPIP: u8 = 4;
     /// Transmission Control Protocol, RFC 9293.
@@ -168,6 +170,7 @@ impl Flow {
         let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         Some(Self { proto, src: Endpoint::new(src, from), dst: Endpoint::new(dst, to) })
     }
+
     /// The other direction.
     #[must_use]
     pub const fn reversed(self) -> Self {
@@ -189,6 +192,8 @@ pub struct Packet {
     pub mark: u32,
     /// What the kernel left to be done.
     pub offload: vnet::Offload,
+    /// Whether it came from a queue with offload: who sends it on understands `offload`.
+    pub sums_wait: bool,
     /// Where in the buffer the IP header begins that `offload` speaks of.
     ip_at: usize,
 }
@@ -204,6 +209,7 @@ impl Packet {
             link: LinkId(0),
             mark: 0,
             offload: vnet::Offload::default(),
+            sums_wait: false,
             ip_at: HEADROOM,
         }
     }
@@ -224,6 +230,7 @@ impl Packet {
         let mut copy = Self::copy_of(self.link, self.bytes());
         copy.mark = self.mark;
         copy.offload = self.offload;
+        copy.sums_wait = self.sums_wait;
         copy.ip_at = HEADROOM + self.before_ip();
         copy
     }
@@ -252,11 +259,11 @@ impl Packet {
         self.link = link;
         self.mark = 0;
         self.offload = vnet::Offload::default();
+        self.sums_wait = false;
         self.ip_at = self.start;
     }
 
-    /// Notes what the kernel left to be done on a frame just received, whose link header has `link`
-    /// bytes.
+    /// Notes what is left to be done on a packet whose IP header begins after `link` bytes.
     pub const fn leave_undone(&mut self, offload: vnet::Offload, link: usize) {
         self.offload = offload;
         self.ip_at = self.start + link;
@@ -516,11 +523,6 @@ impl DropCounters {
     /// How many so far for `reason`.
     pub fn of(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]
-    }
-
-    /// The reasons that have occurred, with their counts.
-    pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&r| (r, self.of(r))).filter(|&(_, n)| n > 0)
     }
 
     /// The sum over all reasons.

@@ -112,7 +112,20 @@ pub fn encapsulate(packet: &mut Packet, inner: &Headers, outer: &Outer) -> Resul
         (Kind::Gue { port, checksum }, family) => push_gue(packet, family, port, checksum, outer)?,
     };
     let (src, dst) = (outer.src, outer.dst);
-    Fresh { src, dst, proto, ttl: inner.ttl, tos, dont_fragment, id }.push(packet)
+    let sum_waits = outer.kind == Kind::Gre { checksum: true } && sum_may_wait(packet);
+    let before = packet.len();
+    Fresh { src, dst, proto, ttl: inner.ttl, tos, dont_fragment, id }.push(packet)?;
+    if sum_waits {
+        let header = u16::try_from(packet.len() - before).expect("an IP header is short");
+        vnet::leave_gre_sum(packet, header);
+    }
+    Ok(())
+}
+
+/// Whether a sum over the whole packet can be left to its sender. One over a super-frame cannot: it
+/// is made for each piece.
+fn sum_may_wait(packet: &Packet) -> bool {
+    packet.sums_wait && packet.offload.kind == vnet::Kind::Whole
 }
 
 fn push_gre(packet: &mut Packet, inner: Family, with_sum: bool) -> Result<u8, DropReason> {
@@ -125,8 +138,10 @@ fn push_gre(packet: &mut Packet, inner: Family, with_sum: bool) -> Result<u8, Dr
     });
     if with_sum {
         header[0] = GRE_CHECKSUM;
-        let sum = checksum::of(packet.bytes());
-        packet.bytes_mut()[4..6].copy_from_slice(&sum.to_be_bytes());
+        if !sum_may_wait(packet) {
+            let sum = checksum::of(packet.bytes());
+            packet.bytes_mut()[4..6].copy_from_slice(&sum.to_be_bytes());
+        }
     }
     Ok(proto::GRE)
 }
@@ -173,14 +188,16 @@ const GRE_SEQUENCE: u8 = 0x10;
 
 /// Where the IP packet begins in what follows an outer header of protocol GRE; `None` if it is another
 /// version or holds no IP packet. `whole` says that nothing is cut off, so that a checksum can be
-/// held against it.
+/// held against it. A sum of 0 is not made yet: a sender on the same host left it to a device, and
+/// the packet met none.
 pub fn in_gre(bytes: &[u8], whole: bool) -> Option<usize> {
     let &[flags, version, a, b, ..] = bytes else { return None };
     let known = flags & !(GRE_CHECKSUM | GRE_KEY | GRE_SEQUENCE) == 0 && version == 0;
     if !known || ![ETHERTYPE_V4, ETHERTYPE_V6].contains(&[a, b]) {
         return None;
     }
-    if whole && flags & GRE_CHECKSUM != 0 && checksum::of(bytes) != 0 {
+    let unmade = bytes.get(4..6) == Some(&[0, 0]);
+    if whole && flags & GRE_CHECKSUM != 0 && !unmade && checksum::of(bytes) != 0 {
         return None;
     }
     let fields = (flags & (GRE_CHECKSUM | GRE_KEY | GRE_SEQUENCE)).count_ones();
@@ -253,7 +270,10 @@ mod tests {
     }
 
     fn tunnelled(kind: Kind, inside: Family, outside: Family) -> Packet {
-        let mut packet = inner(inside);
+        through(inner(inside), kind, outside)
+    }
+
+    fn through(mut packet: Packet, kind: Kind, outside: Family) -> Packet {
         let headers = Headers::of(packet.bytes()).unwrap();
         let (src, dst) = ends(outside);
         let outer = Outer { src, dst, kind, copy_dont_fragment: true, id: 7, flow_hash: 1 << 31 };
@@ -295,6 +315,29 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_gre_sum_that_may_wait_is_made_by_whoever_sends_the_packet() {
+        for outside in [Family::V4, Family::V6] {
+            let kind = Kind::Gre { checksum: true };
+            let made = tunnelled(kind, Family::V4, outside);
+            let mut left = inner(Family::V4);
+            left.sums_wait = true;
+            let mut left = through(left, kind, outside);
+            let at = usize::from(Headers::of(left.bytes()).unwrap().transport);
+            assert_eq!(left.bytes()[at + 4..at + 6], [0, 0]);
+            assert!(in_gre(&left.bytes()[at..], true).is_some(), "a neighbour takes it as it is");
+
+            let mut header = left.clone();
+            assert!(vnet::push_header(&mut header));
+            let word = |at: usize| u16::from_ne_bytes([header.bytes()[at], header.bytes()[at + 1]]);
+            let start = u16::try_from(at).unwrap();
+            assert_eq!((header.bytes()[0], word(2), word(6), word(8)), (1, start + 8, start, 4));
+
+            vnet::complete(&mut left);
+            assert_eq!(left.bytes(), made.bytes());
         }
     }
 

@@ -117,7 +117,20 @@ pub fn received(packet: &mut Packet, link: LinkId, len: usize, front: usize) {
     packet.received(link, len.saturating_sub(HEADER));
     let bytes = u16::try_from(front).unwrap_or(0);
     packet.leave_undone(Offload::parse(header, bytes), front);
+    packet.sums_wait = true;
 }
+
+/// Leaves the checksum of a GRE header to whoever sends the packet on, as the kernel leaves it to the
+/// device. The outer IP header, of `header` bytes, is the packet's first.
+pub const fn leave_gre_sum(packet: &mut Packet, header: u16) {
+    let offload =
+        Offload { partial: true, kind: Kind::Whole, size: 0, transport: header, checksum: GRE_SUM };
+    packet.leave_undone(offload, 0);
+}
+
+/// Where the checksum lies in a GRE header (RFC 2784, section 2), and its length with one.
+const GRE_SUM: u16 = 4;
+const GRE_HEADER: usize = 8;
 
 /// Whether `packet`, a frame with a link header of `link` bytes, can be given to a port that takes
 /// `takes` as it is: tunnelled super-frames and half sums never can.
@@ -151,6 +164,7 @@ fn transport_header(packet: &Packet) -> usize {
     let at = packet.before_ip() + usize::from(packet.offload.transport);
     match packet.offload.checksum {
         6 => 8,
+        GRE_SUM => GRE_HEADER,
         _ => packet.bytes().get(at + 12).map_or(0, |&b| usize::from(b >> 4) * 4),
     }
 }
@@ -182,10 +196,11 @@ pub fn complete(packet: &mut Packet) {
         return;
     }
     ip[field..field + 2].fill(0);
-    let sum = match checksum::transport(headers.src, headers.dst, headers.proto, &ip[at..]) {
-        0 if headers.proto == proto::UDP => 0xffff,
-        sum => sum,
+    let sum = match headers.proto {
+        proto::GRE => checksum::of(&ip[at..]),
+        proto => checksum::transport(headers.src, headers.dst, proto, &ip[at..]),
     };
+    let sum = if sum == 0 && headers.proto == proto::UDP { 0xffff } else { sum };
     ip[field..field + 2].copy_from_slice(&sum.to_be_bytes());
 }
 

@@ -50,8 +50,11 @@ impl Slow {
                 Ok(()) => self.refuse(now, net, &packet, Error::PortUnreachable),
                 Err(reason) => Outcome::Dropped(reason),
             },
-            // A packet that says that it carries nothing (RFC 8200 section 4.7).
-            (NO_NEXT_HEADER, Family::V6) => Outcome::Dropped(DropReason::LocalUnwanted),
+            // Neither who tells what groups it is in nor a packet that says that it carries nothing
+            // (RFC 8200 section 4.7) wants an answer.
+            (proto::IGMP, Family::V4) | (NO_NEXT_HEADER, Family::V6) => {
+                Outcome::Dropped(DropReason::LocalUnwanted)
+            }
             _ => self.refuse(now, net, &packet, Error::ProtocolUnreachable),
         }
     }

@@ -242,7 +242,7 @@ impl Slow {
                 own_address(net, packet.link, &about).ok_or(DropReason::NoRoute)?
             }
         };
-        if !self.limits.allow(now, about.src, error) {
+        if !self.limits.allow(now, about.src, net.prefix_len(about.src), error) {
             self.counters.errors_limited += 1;
             return Err(DropReason::RateLimited);
         }
@@ -415,7 +415,7 @@ impl Slow {
         }
         self.drop_later(reason, 1);
         if reason == DropReason::NeighbourFailed {
-            let error = Error::AddressUnreachable;
+            let error = Error::HostUnreachable;
             let _ = self.tell(now, net, &waiting.packet, error, Source::Ingress);
         }
     }
@@ -434,7 +434,7 @@ fn own_address(net: &Router, link: LinkId, about: &Headers) -> Option<IpAddr> {
         return net.ingress_source(link, about.family, about.src);
     }
     let hop = net.route(about.src)?;
-    net.source_for(&hop, about.family)
+    net.source_for(&hop, about.src)
 }
 
 #[cfg(test)]

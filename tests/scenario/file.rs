@@ -21,12 +21,16 @@ pub(crate) struct Scenario {
 pub(crate) enum Step {
     /// A station sends a packet to the director.
     Send(Station, Pattern),
+    /// A station sends a packet so many times; what comes of each is not looked at.
+    Many(usize, Station, Pattern),
     /// The next frame to a station.
     Expect(Station, Pattern),
     /// A command that is done.
     Do(String),
     /// A command that is refused, and in which words.
     Refused(String, Vec<String>),
+    /// `ipvsadm` with these arguments: only where directors run as programs (`make conformance`).
+    Tool(String),
     /// Time passes.
     Wait,
     /// `ipvsadm -Ln` without its title.
@@ -117,8 +121,10 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
     };
     let step = match word {
         "wait" => Step::Wait,
+        "many" => many(rest)?,
         "do" => Step::Do(rest.to_owned()),
         "refused" => Step::Refused(rest.to_owned(), Vec::new()),
+        "tool" => Step::Tool(rest.to_owned()),
         "list" => Step::List(Vec::new()),
         "conns" => Step::Conns(Vec::new()),
         "show" => Step::Show(rest.to_owned(), Vec::new()),
@@ -135,6 +141,18 @@ fn step(scenario: &mut Scenario, number: usize, line: &str) -> Result<(), String
     };
     scenario.steps.push((number, at, step));
     Ok(())
+}
+
+/// `COUNT STATION > PACKET`
+fn many(rest: &str) -> Result<Step, String> {
+    let (count, rest) = rest.split_once(' ').ok_or("many COUNT STATION > PACKET")?;
+    let (name, rest) = rest.split_once(' ').ok_or("a packet is missing")?;
+    match packet_step(name, rest)? {
+        Step::Send(station, pattern) => {
+            Ok(Step::Many(words::number("many", count)? as usize, station, pattern))
+        }
+        _ => Err("only what is sent is sent many times".into()),
+    }
 }
 
 fn packet_step(name: &str, rest: &str) -> Result<Step, String> {

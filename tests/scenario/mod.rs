@@ -20,6 +20,9 @@ use tapvs::engine::Engine;
 use tapvs::packet::{LinkId, Mac, Packet};
 use tapvs::world::Instant;
 
+use file::Pattern;
+use words::Kind;
+
 /// Two ports: the client's side and the servers' side. Clients of 10.90.0.0/16 and fd90::/32 are
 /// behind the client; 10.91.0.0/24 is the director's own.
 pub(crate) const TOPOLOGY: &str = "\
@@ -95,6 +98,23 @@ pub(crate) fn ethertype_of(packet: &[u8]) -> u16 {
         Some(6) => 0x86dd,
         _ => 0x0800,
     }
+}
+
+/// The frame in which `station` sends `pattern`.
+pub(crate) fn frame_of(station: &Station, pattern: &Pattern) -> Result<Vec<u8>, String> {
+    let (ethertype, payload) = match pattern {
+        Pattern::Bytes(bytes) => {
+            let all: Option<Vec<u8>> = bytes.iter().copied().collect();
+            let bytes = all.ok_or("?? cannot be sent")?;
+            (ethertype_of(&bytes), bytes)
+        }
+        Pattern::Spec(spec) => {
+            let bytes = spec.build(station.mac)?;
+            let arp = spec.kind == Kind::Arp;
+            (if arp { 0x0806 } else { ethertype_of(&bytes) }, bytes)
+        }
+    };
+    Ok(station.frame(ethertype, &payload))
 }
 
 /// What ipvsadm says of a mistake.

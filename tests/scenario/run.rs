@@ -15,8 +15,8 @@ use tapvs::packet::{proto, Family, LinkId, Mac};
 
 use super::decode;
 use super::file::{squeezed, Pattern, Scenario, Step};
-use super::{ethertype_of, Station, World};
-use crate::scenario::words::Kind;
+use super::words::Kind;
+use super::{ethertype_of, frame_of, Station, World};
 
 /// Remaining lifetimes may differ by this many seconds.
 const SECONDS_OFF: u64 = 3;
@@ -63,12 +63,18 @@ impl Player {
     fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Send(station, pattern) => self.send(station, pattern),
+            Step::Many(count, station, pattern) => (0..*count).try_for_each(|_| {
+                self.send(station, pattern)?;
+                self.world.sent.clear();
+                Ok(())
+            }),
             Step::Expect(station, pattern) => self.expect(station, pattern),
             Step::Do(command) => self.world.command(command),
             Step::Refused(command, wanted) => match self.world.command(command) {
                 Ok(()) => Err("it was done".into()),
                 Err(words) => same_lines(wanted, vec![words]),
             },
+            Step::Tool(_) => Err("`tool` is for `make conformance`".into()),
             Step::Wait => Ok(()),
             Step::List(wanted) => {
                 let listing = self.world.engine.listing();
@@ -93,19 +99,7 @@ impl Player {
     }
 
     fn send(&mut self, station: &Station, pattern: &Pattern) -> Result<(), String> {
-        let (ethertype, payload) = match pattern {
-            Pattern::Bytes(bytes) => {
-                let all: Option<Vec<u8>> = bytes.iter().copied().collect();
-                let bytes = all.ok_or("?? cannot be sent")?;
-                (ethertype_of(&bytes), bytes)
-            }
-            Pattern::Spec(spec) => {
-                let bytes = spec.build(station.mac)?;
-                let arp = spec.kind == Kind::Arp;
-                (if arp { 0x0806 } else { ethertype_of(&bytes) }, bytes)
-            }
-        };
-        self.world.receive(station.link, &station.frame(ethertype, &payload));
+        self.world.receive(station.link, &frame_of(station, pattern)?);
         Ok(())
     }
 
