@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::Arc;
 use std::thread::{Builder, Scope};
 
-use log::debug;
+use log::{debug, warn};
 use mio::Waker;
 
 use super::reactor::Rules;
@@ -105,6 +105,7 @@ impl<'scope, 'env> Reading<'scope, 'env> {
             Ok(_) => self.running = Some(receiver),
             Err(e) => {
                 let why = format!("starting a thread to read the rules: {e}");
+                warn!("reload: {why}");
                 self.last = (self.begun, Err(why));
             }
         }
