@@ -126,7 +126,7 @@ fn the_log_tells_more_if_asked_to_and_never_what_is_not_ours() {
         let mut call = Command::new(env!("CARGO_BIN_EXE_tapvs"));
         call.args(["run", "-r", "/dev/null", "--seed", "7", "--workers", "1", "--socket"]);
         call.arg(&socket).args(args).env_remove("RUST_LOG");
-        variable.into_iter().for_each(|value| drop(call.env("RUST_LOG", value)));
+        call.envs(variable.map(|value| ("RUST_LOG", value)));
         let mut child = call
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -351,6 +351,28 @@ fn a_reload_of_a_file_with_mistakes_tells_them_all_and_changes_nothing() {
     assert_eq!(code, 3);
     assert!(err.starts_with("tapvs: reading ") && err.contains("No such file"), "{err}");
     assert_eq!(tapvs.says(&["save"]), fine(WEB));
+}
+
+#[test]
+fn the_log_of_a_reload_counts_lines_and_names_a_file_that_is_gone() {
+    let (socket, rules) = (short("told.sock"), short("told.rules"));
+    std::fs::write(&rules, WEB).expect("a scratch file");
+    let mut call = Command::new(env!("CARGO_BIN_EXE_tapvs"));
+    call.args(["run", "-r"]).arg(&rules).arg("--socket").arg(&socket).env_remove("RUST_LOG");
+    let mut child =
+        call.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary is there");
+    child.stdout.as_mut().expect("it is piped").read_exact(&mut [0; 6]).expect("it speaks");
+    std::fs::write(&rules, format!("{WEB}-A -f 7\n")).expect("a scratch file");
+    assert_eq!(asked(&socket, &["reload"]).0, 0);
+    std::fs::remove_file(&rules).expect("it is there");
+    assert_eq!(asked(&socket, &["reload"]).0, 3);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().expect("kill is there").success());
+    let output = child.wait_with_output().expect("it ends");
+    let err = String::from_utf8(output.stderr).expect("text");
+    assert!(err.contains("[info] reload: done, 1 line differs\n"), "{err}");
+    let gone = format!("[warn] reload: reading {}: No such file", rules.display());
+    assert!(err.contains(&gone), "{err}");
 }
 
 #[test]
