@@ -8,10 +8,10 @@
 //! makes it once. The room for it is taken when the change comes in.
 
 use super::hash::{client_key, fold_server};
-use super::siphash::siphash13;
 use super::turn::gcd;
 use super::{Flags, Pool, Request};
 use crate::packet::{Endpoint, Family};
+use crate::world::siphash13;
 
 /// Slots, and so the most servers: a prime, so that every step visits all of them.
 pub const SLOTS: usize = 4093;

@@ -8,7 +8,6 @@ mod hash;
 mod load;
 mod locality;
 mod maglev;
-mod siphash;
 mod turn;
 
 use std::net::IpAddr;

@@ -1,10 +1,11 @@
-//! SipHash-1-3, the keyed hash that `mh` is built on.
+//! SipHash-1-3: the keyed hash that `mh` is built on, and the way from one secret to another that does
+//! not lead back.
 //!
 //! Kept from the kernel: one round for each word and three at the end, as `hsiphash` has them on
 //! 64-bit machines. The standard library has the same hash, without a way to choose its keys.
 
 /// The 64-bit hash of `bytes` under a key of two halves.
-pub(super) fn siphash13((k0, k1): (u64, u64), bytes: &[u8]) -> u64 {
+pub fn siphash13((k0, k1): (u64, u64), bytes: &[u8]) -> u64 {
     let mut state = [
         k0 ^ 0x736f_6d65_7073_6575,
         k1 ^ 0x646f_7261_6e64_6f6d,
