@@ -311,9 +311,13 @@ def main():
     sys.stdout.flush()
     guest.installed()
     guest.image()
-    failed = side_by_side(shared_out(wanted, int(os.environ.get('LANES', '4'))))
-    print(f'{len(wanted) - failed} passed, {failed} failed')
-    return 1 if failed else 0
+    differ = side_by_side(shared_out(wanted, int(os.environ.get('LANES', '4'))))
+    if differ:
+        # Some stories ask for things to happen in time, and a busy machine does not keep it.
+        print(f'once more, by themselves: {len(differ)}', flush=True)
+        differ = side_by_side([[story for story in wanted if story['name'] in differ]])
+    print(f'{len(wanted) - len(differ)} passed, {len(differ)} failed')
+    return 1 if differ else 0
 
 
 def takes_ms(story):
@@ -336,41 +340,40 @@ def shared_out(wanted, count):
 
 
 def side_by_side(lanes):
-    """Plays each lane in a process and a lab of its own; how many stories differ."""
+    """Plays each lane in a process and a lab of its own; the names of the stories that are not equal."""
     children = []
-    try:
-        for lane in lanes:
-            child = os.fork()
-            if not child:
-                in_child(lane)
-            children.append(child)
-        failed = 0
-        while children:
-            child, status = os.wait()
-            children.remove(child)
-            failed += os.waitstatus_to_exitcode(status)
-        return failed
-    finally:
-        for child in children:
-            os.kill(child, signal.SIGTERM)
-            os.waitpid(child, 0)
+    with tempfile.TemporaryFile('a+') as equal:
+        try:
+            for lane in lanes:
+                child = os.fork()
+                if not child:
+                    in_child(lane, equal)
+                children.append(child)
+            while children:
+                children.remove(os.wait()[0])
+            equal.seek(0)
+            return {story['name'] for lane in lanes for story in lane} - set(equal.read().split())
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGTERM)
+                os.waitpid(child, 0)
 
 
-def in_child(lane):
-    """Never returns: the exit code is the number of stories that differ."""
-    failed = len(lane)
+def in_child(lane, equal):
+    """Never returns; the names of stories that are equal are written down."""
     try:
-        failed = differing(lane)
+        compare(lane, equal)
     except Exception as why:  # whatever it is, the lane has failed and says so
         traceback.print_exc()
         print(f'differs {lane[0]["name"]} and the rest of its lane: {why!r}')
     finally:
         sys.stdout.flush()
-        os._exit(min(failed, 125))
+        equal.flush()
+        os._exit(0)
 
 
-def differing(lane):
-    """Plays stories at the kernel, then at tapvs, and reports each; how many differ."""
+def compare(lane, equal):
+    """Plays stories at the kernel, then at tapvs, and reports each."""
     with tempfile.TemporaryDirectory(prefix='tapvs-conformance.') as work:
         try:
             lab.build()
@@ -378,7 +381,10 @@ def differing(lane):
             answers = [attempt(kernel, story, wires) for story in lane]
             kernel.end()
             ours = Tapvs(work)
-            return sum(report(story, answer, attempt(ours, story, wires)) for story, answer in zip(lane, answers))
+            for story, answer in zip(lane, answers):
+                if report(story, answer, attempt(ours, story, wires)):
+                    equal.write(story['name'] + '\n')
+                    equal.flush()
         finally:
             lab.destroy()
 
@@ -392,9 +398,10 @@ def attempt(director, story, wires):
 
 
 def report(story, kernel, ours):
+    """Prints whether the two did the same, and says so."""
     why = next((side for side in (kernel, ours) if isinstance(side, str)), None) or first_difference(kernel, ours)
     print(f'differs {story["name"]}: {why}' if why else f'equal {story["name"]}', flush=True)
-    return bool(why)
+    return not why
 
 
 if __name__ == '__main__':

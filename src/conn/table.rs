@@ -33,10 +33,15 @@ const CACHED: usize = 1 << 14;
 /// Look-ups whose memory is fetched at once: two for each of sixteen flows.
 const AHEAD: usize = 32;
 
+/// Connections of one client's port at most. They lie in one bucket, since their answers are looked for
+/// by that port alone, and a look-up walks past all of them: without a limit somebody who sends from one
+/// port to all ports of a service would make each packet cost a fraction of a millisecond.
+const CROWD_MAX: usize = 2048;
+
 /// Seconds that an entry is given again when its time is up while it still controls others.
 const PROLONGED_S: u32 = 60;
 
-/// The table is full.
+/// The table is full, or the client's port has as many connections as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -263,7 +268,7 @@ impl Table {
                 && (conn.proto, conn.client.addr, conn.virt) == (proto, client, virt)
                 && self.calls.at(id.0) == call
         };
-        self.chain(self.bucket(self.hash_call(call))).find(is_it)
+        self.chain(self.bucket(self.hash_call(client, call))).find(is_it)
     }
 
     /// The Call-ID that a template is known by.
@@ -286,7 +291,7 @@ impl Table {
     /// Puts an entry in and starts its timer.
     ///
     /// # Errors
-    /// [`Full`] when the limit is reached.
+    /// [`Full`] when a limit is reached.
     pub fn insert(&mut self, now: Instant, conn: Conn) -> Result<ConnId, Full> {
         self.put(now, conn, &[])
     }
@@ -294,7 +299,7 @@ impl Table {
     /// Puts a template in that is known by a Call-ID as well; what is longer than 255 bytes is cut.
     ///
     /// # Errors
-    /// [`Full`] when the limit is reached.
+    /// [`Full`] when a limit is reached.
     pub fn insert_call(
         &mut self,
         now: Instant,
@@ -305,8 +310,23 @@ impl Table {
         self.put(now, template, call)
     }
 
+    /// Whether there are no more to be of this client's port. Templates are as many as the operator has
+    /// services.
+    fn is_crowded(&self, conn: &Conn) -> bool {
+        if conn.flags.has(Flags::TEMPLATE) {
+            return false;
+        }
+        let bucket = self.bucket(self.hash(conn.proto, conn.client));
+        let same = |id: &ConnId| {
+            let other = self.arena.at(id.0);
+            (other.client, other.proto) == (conn.client, conn.proto)
+                && !other.flags.has(Flags::TEMPLATE)
+        };
+        self.chain(bucket).filter(same).nth(CROWD_MAX - 1).is_some()
+    }
+
     fn put(&mut self, now: Instant, mut conn: Conn, call: &[u8]) -> Result<ConnId, Full> {
-        if self.len >= self.limit {
+        if self.len >= self.limit || self.is_crowded(&conn) {
             return Err(Full);
         }
         for _ in 0..SPARSE {
@@ -437,7 +457,7 @@ impl Table {
     fn home(&self, id: u32) -> usize {
         let conn = self.arena.at(id);
         self.bucket(match conn.flags.has(Flags::CALL) {
-            true => self.hash_call(self.calls.at(id)),
+            true => self.hash_call(conn.client.addr, self.calls.at(id)),
             false => self.hash(conn.proto, conn.client),
         })
     }
@@ -465,12 +485,13 @@ impl Table {
         mixed as usize
     }
 
-    /// Templates of calls hash by their Call-ID alone: all calls of a telephone exchange come from
-    /// one client.
+    /// Templates of calls hash by their Call-ID too: all calls of a telephone exchange come from one
+    /// client. They do not hash by it alone, since anybody may use one that others have.
     #[expect(clippy::cast_possible_truncation, reason = "the best bits of a hash are kept")]
-    fn hash_call(&self, call: &[u8]) -> usize {
+    fn hash_call(&self, client: IpAddr, call: &[u8]) -> usize {
         let word = |part: &[u8]| part.iter().fold(1, |word, &byte| word << 8 | u64::from(byte));
-        call.chunks(7).fold(self.key, |hash, part| mix(hash, word(part) ^ self.key)) as usize
+        let first = self.hash(0, Endpoint::new(client, 0)) as u64;
+        call.chunks(7).fold(first, |hash, part| mix(hash, word(part) ^ self.key)) as usize
     }
 
     /// Adds a bucket while there are too few for the entries, and moves what belongs there.
@@ -689,6 +710,42 @@ mod tests {
         assert!(expired(&mut table, Instant::from_millis(20_000)).is_some());
         assert!(expired(&mut table, Instant::from_millis(20_000)).is_some());
         assert_eq!((table.len(), table.find_expected(&from(8))), (0, None));
+    }
+
+    #[test]
+    fn one_port_of_a_client_has_so_many_connections_and_no_more_and_others_are_not_held_up() {
+        let mut table = table();
+        let to = |n: u32| {
+            let mut conn = conn(1, 9);
+            conn.virt = Endpoint::new(IpAddr::V4(n.into()), 80);
+            conn
+        };
+        for n in 0..2048 {
+            table.insert(Instant::ZERO, to(n)).expect("room");
+        }
+        assert_eq!(table.insert(Instant::ZERO, to(5000)), Err(Full));
+        let mut template = to(5000);
+        template.flags.set(Flags::TEMPLATE);
+        assert!(table.insert(Instant::ZERO, template).is_ok());
+        assert!(table.insert(Instant::ZERO, conn(2, 9)).is_ok());
+        table.remove(table.find_request(&flow(&to(7))).expect("there"));
+        assert!(table.insert(Instant::ZERO, to(5000)).is_ok());
+    }
+
+    #[test]
+    fn one_call_id_of_many_clients_does_not_make_one_long_chain() {
+        let mut table = table();
+        for n in 0..5000 {
+            let mut template = conn(n * 7, 9);
+            template.flags.set(Flags::TEMPLATE);
+            table.insert_call(Instant::ZERO, template, b"a@h").expect("room");
+        }
+        let longest =
+            (0..table.bucket_count() as u64).map(|b| table.ids_of_bucket(b).count()).max();
+        assert!(longest.is_some_and(|longest| longest < 12), "{longest:?}");
+        let Conn { proto, client, virt, .. } = conn(7, 9);
+        let id = table.find_call(proto, client.addr, virt, b"a@h").expect("there");
+        assert_eq!(table.get(id).client, client);
     }
 
     #[test]

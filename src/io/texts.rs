@@ -6,7 +6,7 @@
 //! somebody reads, as the kernel does; a plain directory cannot know.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,7 +68,9 @@ impl Shelf<'_> {
     fn fill(&self, texts: &[String]) -> io::Result<()> {
         for (name, text) in self.names.iter().zip(texts) {
             let aside = self.dir.join(format!(".{name}.new"));
-            fs::write(&aside, text)?;
+            // Whoever may write to the directory must not choose by a link what is written to.
+            let _ = fs::remove_file(&aside);
+            fs::File::create_new(&aside)?.write_all(text.as_bytes())?;
             fs::rename(&aside, self.dir.join(name))?;
         }
         Ok(())
@@ -115,6 +117,21 @@ mod tests {
         assert_eq!(fs::read_dir(&dir).expect("readable").count(), 2, "nothing else is left");
         drop(shelf);
         assert_eq!((read("a"), read("b")), (None, None));
+        fs::remove_dir(&dir).expect("it is empty");
+    }
+    #[test]
+    fn a_link_that_lies_in_the_way_is_not_followed() {
+        let dir = std::env::temp_dir().join(format!("tapvs-link-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a scratch directory");
+        let precious = dir.join("precious");
+        fs::write(&precious, "keep me").expect("room");
+        std::os::unix::fs::symlink(&precious, dir.join(".a.new")).expect("room");
+        let shelf = Shelf { dir: dir.clone(), names: &["a"] };
+        shelf.fill(&["text".to_owned()]).expect("room");
+        assert_eq!(fs::read_to_string(&precious).ok().as_deref(), Some("keep me"));
+        assert_eq!(fs::read_to_string(dir.join("a")).ok().as_deref(), Some("text"));
+        drop(shelf);
+        fs::remove_file(&precious).expect("it is there");
         fs::remove_dir(&dir).expect("it is empty");
     }
 }

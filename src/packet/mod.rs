@@ -246,7 +246,7 @@ impl Packet {
     /// page as they are touched, so that a buffer which sees small frames alone costs a page or two.
     pub fn frame_room(&mut self, prefix: usize) -> &mut [u8] {
         const PIECE: usize = 132 << 10;
-        if self.buf.len() < HEADROOM + FRAME_MAX {
+        if self.buf.len() < PIECE {
             self.buf = vec![0; PIECE];
         }
         self.room(prefix)
@@ -483,7 +483,7 @@ drop_reasons! {
     TunnelError = "tunnel-error",
     /// A real server's packet that belongs to no connection (`nat_icmp_send`).
     NoConnection = "no-connection",
-    /// The connection table is full.
+    /// The connection table is full, or one client's port has as many connections as it may.
     TableFull = "table-full",
     /// No room to remember what an FTP client has asked for.
     HelperFull = "helper-full",
@@ -545,6 +545,14 @@ mod tests {
         assert_eq!(packet.bytes(), b"abc");
         packet.pull(99);
         assert!(packet.is_empty());
+    }
+
+    #[test]
+    fn a_buffer_that_just_held_the_longest_frame_is_made_larger_before_it_receives_one() {
+        let mut packet = Packet::copy_of(LinkId(0), &[0; FRAME_MAX]);
+        packet.frame_room(0);
+        packet.received(LinkId(0), FRAME_MAX + vnet::HEADER);
+        assert_eq!(packet.len(), FRAME_MAX + vnet::HEADER, "with what is put in front of it");
     }
 
     #[test]

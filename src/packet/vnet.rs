@@ -90,7 +90,7 @@ impl Offload {
         if self.partial {
             header[0] = NEEDS_CHECKSUM;
             header[2..4].copy_from_slice(&header_len.to_ne_bytes());
-            header[6..8].copy_from_slice(&(front + self.transport).to_ne_bytes());
+            header[6..8].copy_from_slice(&front.saturating_add(self.transport).to_ne_bytes());
             header[8..10].copy_from_slice(&self.checksum.to_ne_bytes());
         }
         header
@@ -487,6 +487,16 @@ mod tests {
             let header = *packet.bytes().first_chunk().unwrap();
             assert_eq!(Offload::parse(header, 14), offload);
         }
+    }
+
+    #[test]
+    fn a_header_from_a_port_without_link_header_that_points_beyond_everything_is_told_on_as_such() {
+        let mut header = [0; HEADER];
+        (header[0], header[6], header[7]) = (NEEDS_CHECKSUM, 0xff, 0xff);
+        let mut packet = super_frame(false, false, 300, 100, 14);
+        packet.offload = Offload::parse(header, 0);
+        assert!(push_header(&mut packet));
+        assert_eq!(packet.bytes()[6..8], [0xff; 2]);
     }
 
     #[test]
