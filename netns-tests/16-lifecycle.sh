@@ -43,10 +43,16 @@ UDP  10.77.1.100:53 rr
 WANT
 same "the table by SIGUSR1" "$(tail -n +2 "$WORK/want" | sed 's/ *$//')" "$(tail -n +2 "$WORK/table" | sed 's/ *$//')"
 
-on lb timeout 5 "$TAPVS" run -r "$WORK/rules" >"$WORK/second.out" 2>"$WORK/second.err"
+# second [OPTION …]: another tapvs with the same rules, on a control socket of its own.
+second() {
+    on lb timeout 5 "$TAPVS" run -r "$WORK/rules" --socket "$WORK/second.sock" "$@" \
+        >"$WORK/second.out" 2>"$WORK/second.err"
+}
+second
 same "a second tapvs on the same TAP: exit code" 1 "$?"
-holds "it names the device" 'tap-wan' "$WORK/second.err"
-holds "and the reason" '[Bb]usy' "$WORK/second.err"
+holds "it names the device, and the reason" \
+    'opening tap-wan: Device or resource busy \(another tapvs holds it\)' "$WORK/second.err"
+lacks "it gives no account, since nothing ran" 'received 0' "$WORK/second.err"
 lacks "it was never ready" 'ready' "$WORK/second.out"
 link tap-wan >"$WORK/link"; link tap-keep >>"$WORK/link"
 holds "the first one's port is untouched" 'tap-wan: .*[<,]UP.*mtu 1450 .*master br-wan' "$WORK/link"
@@ -65,6 +71,65 @@ same "SIGINT ends it as cleanly: exit code" 0 "$?"
 DIRECTOR=
 refuse "and its TAP is gone" link tap-wan
 same "and the persistent one as it was" "$before" "$(state tap-keep)"
+
+# Queues enough for two are no invitation: two would share the frames.
+WORKERS=2
+balance "$WORK/rules"
+second --workers 2
+same "a second tapvs on a TAP of many queues: exit code" 1 "$?"
+holds "it names the device, and who holds it" 'opening tap-wan.*another tapvs holds it' "$WORK/second.err"
+same "every answer still comes" 10 "$(on cl ping -c 10 -i 0.05 -W 1 10.77.1.100 | grep -c 'bytes from')"
+# At the default place, where nobody named it, another one that answers ends us as well.
+mkdir "$WORK/run"
+start "$WORK/third.out" ip netns exec "${PFX}lb" \
+    env -u TAPVS_SOCKET RUNTIME_DIRECTORY="$WORK/run" "$TAPVS" run -r /dev/null
+third=$STARTED
+until_true 5 grep -qx ready "$WORK/third.out" || die "tapvs without rules is not ready"
+on lb env -u TAPVS_SOCKET RUNTIME_DIRECTORY="$WORK/run" timeout 5 "$TAPVS" run -r /dev/null 2>"$WORK/second.err"
+same "a second one at the default socket: exit code" 1 "$?"
+holds "it says why, and what helps" 'another tapvs answers there \(.--socket' "$WORK/second.err"
+(sleep 0.5; kill -TERM "$third") &
+on lb env -u TAPVS_SOCKET RUNTIME_DIRECTORY="$WORK/run" timeout 2 "$TAPVS" run -r /dev/null >"$WORK/second.out" 2>&1
+holds "one that is just ending is waited for" '^ready$' "$WORK/second.out"
+
+# shellcheck disable=SC2317 # until_true calls it
+gone_twice() { [ "$(grep -c 'tap-wan: the device is gone' "$WORK/director.log")" = 2 ]; }
+# lose DEV: the device goes, and a reload brings it back.
+lose() {
+    on lb ip link del "$1"
+    until_true 3 grep -q "port $1: the device is gone" "$WORK/director.log" || failed "that $1 is gone is told"
+    same "a reload opens $1 again ($WORKERS workers)" "~ port $1: opened again" "$("$TAPVS" reload 2>&1)"
+    same "the next one finds nothing to do" unchanged "$("$TAPVS" reload)"
+}
+for WORKERS in 2 1; do
+    [ "$WORKERS" = 2 ] || balance "$WORK/rules"
+    lose tap-wan
+    expect "it works again" on cl ping -c 2 -i 0.2 -W 1 10.77.1.100
+    same "there is a queue for each worker" "$((WORKERS - 1))" "$(grep -c 'tap-wan: 2 queues' <(tail -n 30 "$WORK/director.log" | sed '1,/device is gone/d'))"
+    lose tap-keep
+    on lb ip link del tap-wan
+    on lb ip link add tap-wan type bridge
+    until_true 3 gone_twice || failed "that it is gone again is told"
+    "$TAPVS" reload >"$WORK/told" 2>&1
+    same "a reload that cannot is refused ($WORKERS workers)" 3 "$?"
+    holds "and names the device" 'opening tap-wan' "$WORK/told"
+    on lb ip link del tap-wan
+    same "the next one can" '~ port tap-wan: opened again' "$("$TAPVS" reload 2>&1)"
+    expect "and it works" on cl ping -c 2 -i 0.2 -W 1 10.77.1.100
+    # Killed, and started in the same moment.
+    kill -KILL "$DIRECTOR"
+    balance "$WORK/rules"
+    expect "after kill -9 the next one works at once" on cl ping -c 2 -i 0.2 -W 1 10.77.1.100
+    on lb ip link del tap-wan
+    on lb ip link del tap-keep
+    wait "$DIRECTOR"
+    same "without any port it ends: exit code" 1 "$?"
+    DIRECTOR=
+    holds "and says why" 'no port is left' "$WORK/director.log"
+done
+unset WORKERS
+ip -n "${PFX}lb" tuntap add dev tap-keep mode tap
+ip -n "${PFX}lb" link set dev tap-keep mtu 1400
 
 # A rules file that is good and cannot be done: the bridge is missing. Nothing stays behind.
 sed 's/br-keep/br-none/' "$WORK/rules" >"$WORK/no-bridge"

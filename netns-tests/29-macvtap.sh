@@ -69,6 +69,35 @@ refuse "the device that tapvs made is gone" ip -n "${PFX}lb" link show mvt-wan
 expect "the one that was there stays" ip -n "${PFX}lb" link show mvt-lan
 same "the real port has its own MAC again" "$was" "$(mac lb w0)"
 
+# Killed, it can take nothing away; the next one knows what was made.
+balance "$WORK/rules"
+kill -KILL "$DIRECTOR"
+wait "$DIRECTOR" 2>/dev/null
+expect "what a killed one made is left" ip -n "${PFX}lb" link show mvt-wan
+printf 'ip tuntap add dev mvt-lan mode tap\n' >"$WORK/no-tap"
+on lb "$TAPVS" run -r "$WORK/no-tap" 2>"$WORK/err"
+holds "a TAP of that name is refused with its cure" 'is a macvtap; .ip link del mvt-lan. removes it' "$WORK/err"
+balance "$WORK/rules"
+holds "the next one says so" 'mvt-wan: a killed tapvs left it behind' "$WORK/director.log"
+holds "and of the operator's that it stays" 'mvt-lan: it was there before us, and will stay' "$WORK/director.log"
+same "it works" "web1×5" "$(get cl 5 http://10.77.1.100/ | shares)"
+on lb timeout 5 "$TAPVS" run -r "$WORK/rules" --socket "$WORK/second.sock" 2>"$WORK/err"
+same "a second one: exit code" 1 "$?"
+holds "it says who holds the port" 'opening mvt-wan.*another tapvs holds it' "$WORK/err"
+on lb ip link del mvt-wan
+same "a device that went is made again by a reload" '~ port mvt-wan: opened again' "$("$TAPVS" reload 2>&1)"
+same "and works" "web1×5" "$(get cl 5 http://10.77.1.100/ | shares)"
+end_director
+refuse "at the end the left-over is gone" ip -n "${PFX}lb" link show mvt-wan
+expect "the operator's is not" ip -n "${PFX}lb" link show mvt-lan
+same "the real port has its own MAC" "$was" "$(mac lb w0)"
+
+ip -n "${PFX}lb" link set l0 down
+balance "$WORK/rules"
+holds "a real port that is down is told of" 'l0 is down, so mvt-lan carries nothing' "$WORK/director.log"
+lacks "and no spanning tree is, without a bridge" 'spanning tree' "$WORK/director.log"
+end_director
+
 sed -i '1s/w0/none0/' "$WORK/rules"
 refuse "a real port that is not there stops the start" on lb "$TAPVS" run -r "$WORK/rules"
 on lb "$TAPVS" run -r "$WORK/rules" 2>"$WORK/err"

@@ -34,6 +34,8 @@ unset TAPVS_TEST_LIMITED
 NAME=$(basename "$0" .sh)
 PFX=tv$$-
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/tapvs-$NAME.XXXXXX")
+# Namespaces of the network share the file system: each test has a control socket of its own.
+export TAPVS_SOCKET=$WORK/tapvs.sock
 PYTHON=$(command -v /usr/bin/python3 || command -v python3 || echo python3)
 HOSTS=()
 PIDS=()

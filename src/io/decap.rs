@@ -27,7 +27,7 @@ use super::sys::{self, Control};
 use super::tap::Port;
 use super::watch::{poller, Watch};
 use super::worker::BUDGET;
-use super::Fault;
+use super::{Fault, PATIENCE};
 use crate::config::{LinkSettings, PortConfig, PortKind};
 use crate::packet::{
     checksum, proto, tunnel, Family, Fragment, Headers, LinkId, Packet, FRAME_MAX,
@@ -41,7 +41,7 @@ use crate::packet::{
 pub fn run(tun: &str, gue_port: Option<u16>) -> Result<(), Fault> {
     let mut watch = Watch::new(poller()?, None).with_signals()?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
-    let (port, handles) = Port::open(&Arc::new(control), &tun_port(tun), 1)?;
+    let (port, handles) = Port::open(&Arc::new(control), &tun_port(tun), 1, PATIENCE)?;
     let mut sockets = open_sockets()?;
     if let Some(port) = gue_port {
         sockets.push(open_gue(port)?);

@@ -4,9 +4,11 @@
 //! A new rules file holds whole, or not at all. Devices first, since they alone can fail: new ones are
 //! opened and changed ones adjusted. Then the engine changes over, between two batches. Last, every worker
 //! gets its queues of new ports and gives up those of ports that nobody wants any more; what was read from
-//! those, or is still to be sent there, goes with them.
+//! those, or is still to be sent there, goes with them. A port whose device is gone is opened again, also
+//! where the rules are the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::info;
 
@@ -17,7 +19,7 @@ use super::sys::Control;
 use super::tap::Port;
 use super::watch::Watch;
 use super::worker::Worker;
-use super::Fault;
+use super::{Fault, PATIENCE};
 use crate::config::{Config, PortConfig};
 use crate::packet::LinkId;
 use crate::world::Instant;
@@ -39,7 +41,7 @@ impl Floor {
     /// A device could not be opened.
     pub(super) fn open(&mut self, config: &Config, watch: &Watch) -> Result<(), Fault> {
         for port in &config.ports {
-            let (port, handles) = Port::open(&self.control, port, self.workers)?;
+            let (port, handles) = Port::open(&self.control, port, self.workers, PATIENCE)?;
             self.take_on(port, handles, watch)?;
         }
         self.crew.settle();
@@ -47,7 +49,7 @@ impl Floor {
     }
 
     /// Makes what runs what the rules that were read say, and gives the difference in lines of the rules
-    /// file; none if there is no difference.
+    /// file, and a line for each port that was lost and is opened again; none if there is no difference.
     ///
     /// # Errors
     /// Why not; everything is as it was.
@@ -60,7 +62,8 @@ impl Floor {
             difference = old.difference(&new);
         }
         drop(core);
-        if old == new {
+        let lost = self.lost(&old);
+        if old == new && lost.is_empty() {
             return Ok(Vec::new());
         }
         let other_kind =
@@ -71,14 +74,20 @@ impl Floor {
                 port.name
             ));
         }
-        let come = new.ports.iter().filter(|port| named(&old, &port.name).is_none());
-        let opened: Result<Vec<_>, Fault> =
-            come.map(|port| Port::open(&self.control, port, self.workers)).collect();
+        let goes = |name: &str| named(&new, name).is_none() || lost.iter().any(|is| is == name);
+        let come =
+            new.ports.iter().filter(|port| named(&old, &port.name).is_none() || goes(&port.name));
+        // What is lost has nothing to be put back, and must let go of its claim.
+        self.ports.retain(|port| !lost.iter().any(|is| is == port.name()));
+        // Nobody is waited for here, since frames would have to wait as well.
+        let open = |port| Port::open(&self.control, port, self.workers, Duration::ZERO);
+        let opened: Result<Vec<_>, Fault> = come.map(open).collect();
         let opened = opened.map_err(|fault| fault.to_string())?;
         self.adjust(&old, &new).map_err(|fault| fault.to_string())?;
-        let gone: Vec<_> =
-            old.ports.iter().filter(|port| named(&new, &port.name).is_none()).collect();
-        let wiring = !old.same_wiring(&new);
+        let gone: Vec<_> = old.ports.iter().filter(|port| goes(&port.name)).collect();
+        let again = lost.iter().filter(|name| named(&new, name).is_some());
+        difference.extend(again.map(|name| format!("~ port {name}: opened again")));
+        let wiring = !old.same_wiring(&new) || !lost.is_empty();
         let changed = self.worker.with(|core| {
             let links: Vec<_> =
                 gone.iter().filter_map(|port| core.link_named(&port.name)).collect();
@@ -117,15 +126,22 @@ impl Floor {
         info!("{frames}");
     }
 
-    /// Ends the workers, logs the account of frames, and undoes what was done to devices.
+    /// Ends the workers, logs the account of frames if they `ran`, and undoes what was done to devices.
     ///
     /// # Errors
     /// That of `outcome`, or else why a worker failed.
-    pub(super) fn close(mut self, watch: &Watch, outcome: Result<(), Fault>) -> Result<(), Fault> {
+    pub(super) fn close(
+        mut self,
+        watch: &Watch,
+        ran: bool,
+        outcome: Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let ended = self.crew.end();
         watch.finish();
         self.worker.settle();
-        info!("{}", self.worker.shared().lock().frames());
+        if ran {
+            info!("{}", self.worker.shared().lock().frames());
+        }
         outcome.and(ended)
     }
 
@@ -166,6 +182,14 @@ impl Floor {
             }
         }
         Ok(())
+    }
+
+    /// The ports of `config` whose devices are gone, or could not be had back yet.
+    fn lost(&self, config: &Config) -> Vec<String> {
+        let here =
+            |name: &str| self.ports.iter().any(|port| port.name() == name && !port.is_lost());
+        let names = config.ports.iter().map(|port| &port.name);
+        names.filter(|name| !here(name)).cloned().collect()
     }
 
     fn device(&mut self, name: &str) -> Option<&mut Port> {

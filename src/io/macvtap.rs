@@ -5,7 +5,8 @@
 //! discovery speaks by multicast to groups that we would otherwise have to join one by one.
 //!
 //! Kept from the kernel: a device in mode `passthru` takes over the lower device's MAC unless it is
-//! given one. Left out on purpose: mode `source`, which passes only what comes from listed stations;
+//! given one. A device of ours does not go with a process that is killed, so it bears our mark, and the
+//! next process takes it away and makes its own. Left out on purpose: mode `source`, which passes only what comes from listed stations;
 //! switching the lower device up, which is the operator's.
 
 use std::ffi::c_int;
@@ -13,7 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 
 use super::sys::{self, Control};
 use super::tap::sysfs;
@@ -21,6 +22,9 @@ use super::Fault;
 use crate::config::MacvtapMode;
 use crate::packet::vnet::{self, Takes};
 use crate::packet::Mac;
+
+/// What a device that we made says of itself (`ip link show` has it as its alias).
+const MARK: &str = "made by tapvs";
 
 /// A device that we made; dropping it takes the device away.
 #[derive(Debug)]
@@ -37,7 +41,8 @@ impl Drop for Made {
     }
 }
 
-/// Makes the device `name` on `lower`, or takes one of that name as it is.
+/// Makes the device `name` on `lower`, or takes one of that name as it is, unless it is one of ours that
+/// was left behind. The caller has claimed the port, so that nobody uses such a one.
 ///
 /// # Errors
 /// There is no `lower`, it is in use, or the right to it is missing.
@@ -51,12 +56,22 @@ pub(super) fn make(
         let cure = cure(&e);
         Fault::new(format!("making {name} on {lower}"), e).cure(cure)
     };
+    if is_one(control, name) && is_ours(name) {
+        info!("port {name}: a killed tapvs left it behind; made anew");
+        let index = control.index(name).map_err(fault)?;
+        sys::netlink(&delete_request(index)).map_err(fault)?;
+    }
     let made = if control.index(name).is_ok() {
+        info!("port {name}: it was there before us, and will stay");
         None
     } else {
         let under = control.index(lower).map_err(fault)?;
         sys::netlink(&add_request(name, under, mode)).map_err(fault)?;
-        Some(Made { name: name.to_owned(), index: control.index(name).map_err(fault)? })
+        let made = Made { name: name.to_owned(), index: control.index(name).map_err(fault)? };
+        if let Err(e) = sys::netlink(&mark_request(made.index)) {
+            debug!("port {name}: marking it as ours: {e}");
+        }
+        Some(made)
     };
     if control.is_up(lower).is_ok_and(|up| !up) {
         warn!("{lower} is down, so {name} carries nothing; `ip link set {lower} up`");
@@ -86,6 +101,16 @@ pub(super) fn open(control: &Control, name: &str, flags: c_int) -> Result<(File,
         };
         Fault::new(format!("opening {name}"), e).cure(cure)
     })
+}
+
+/// Whether the interface `name` is a macvtap device.
+pub(super) fn is_one(control: &Control, name: &str) -> bool {
+    control.index(name).is_ok_and(|index| number(name, index).is_ok())
+}
+
+/// Whether a tapvs made the device `name`.
+fn is_ours(name: &str) -> bool {
+    fs::read_to_string(sysfs(name, "ifalias")).is_ok_and(|alias| alias.trim_end() == MARK)
 }
 
 /// The MAC address that a port on `lower` has if the rules give none: that of the device if it is
@@ -151,11 +176,13 @@ fn cure(error: &io::Error) -> Option<&'static str> {
 // linux/rtnetlink.h, linux/if_link.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const RTM_SETLINK: u16 = 19;
 const REQUEST_WITH_ANSWER: u16 = 0x1 | 0x4;
 const NEW_ONLY: u16 = 0x200 | 0x400;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -176,6 +203,11 @@ fn add_request(name: &str, lower: c_int, mode: MacvtapMode) -> Vec<u8> {
         attribute(IFLA_LINKINFO, &info),
     ];
     request(RTM_NEWLINK, REQUEST_WITH_ANSWER | NEW_ONLY, 0, &body.concat())
+}
+
+/// A device takes an alias only when it is there.
+fn mark_request(index: c_int) -> Vec<u8> {
+    request(RTM_SETLINK, REQUEST_WITH_ANSWER, index, &attribute(IFLA_IFALIAS, MARK.as_bytes()))
 }
 
 fn delete_request(index: c_int) -> Vec<u8> {
@@ -244,5 +276,6 @@ mod tests {
         let control = Control::open().expect("a socket");
         let fault = open(&control, "lo", libc::IFF_TAP).expect_err("the loopback device");
         assert!(fault.to_string().contains("no macvtap"), "{fault}");
+        assert!(!is_one(&control, "lo") && !is_ours("lo"));
     }
 }

@@ -44,6 +44,7 @@ pub mod worker;
 
 use std::fmt;
 use std::io::{self, Read};
+use std::time::Duration;
 
 use crate::config::{Config, PortKind};
 use crate::packet::Mac;
@@ -129,6 +130,28 @@ pub fn derived_mac(name: &str, host: &[u8]) -> Mac {
     Mac([0x02, a, b, c, d, e])
 }
 
+/// How long a start waits for what a tapvs that is just ending still holds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Tries again for as long as `patience` says while the outcome is that another one `holds` it.
+fn patiently<T, E>(
+    patience: Duration,
+    holds: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    const STEP: Duration = Duration::from_millis(50);
+    let mut waited = Duration::ZERO;
+    loop {
+        match attempt() {
+            Err(e) if holds(&e) && waited < patience => {}
+            outcome => return outcome,
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing runs yet that could be held up")]
+        std::thread::sleep(STEP);
+        waited += STEP;
+    }
+}
+
 /// A seed that nobody can foretell.
 ///
 /// # Errors
@@ -166,6 +189,30 @@ mod tests {
             fault.to_string(),
             "opening tap0: Device or resource busy (another process holds it)"
         );
+    }
+
+    #[test]
+    fn only_what_another_one_holds_is_tried_again_and_not_for_ever() {
+        let times = |patience, until: u32, code: i32| {
+            let mut tries = 0;
+            let outcome = patiently(
+                Duration::from_millis(patience),
+                |&code: &i32| code == libc::EBUSY,
+                || {
+                    tries += 1;
+                    if tries == until {
+                        Ok(())
+                    } else {
+                        Err(code)
+                    }
+                },
+            );
+            (tries, outcome)
+        };
+        assert_eq!(times(500, 3, libc::EBUSY), (3, Ok(())));
+        assert_eq!(times(100, 99, libc::EBUSY), (3, Err(libc::EBUSY)));
+        assert_eq!(times(0, 99, libc::EBUSY), (1, Err(libc::EBUSY)));
+        assert_eq!(times(500, 99, libc::EPERM), (1, Err(libc::EPERM)));
     }
 
     #[test]

@@ -92,14 +92,16 @@ pub fn run(
         control: Arc::new(control),
         workers: plan.workers.max(1),
     };
-    let outcome = floor.open(config, &watch).and_then(|()| {
+    let opened = floor.open(config, &watch);
+    let ran = opened.is_ok();
+    let outcome = opened.and_then(|()| {
         warn_of_bridge_filter(config);
         std::thread::scope(|scope| {
             let mut reading = Reading::new(scope, rules, shared, first);
             serve(&mut watch, &mut floor, &mut reading, rules, clock, &mut socket)
         })
     });
-    floor.close(&watch, outcome)
+    floor.close(&watch, ran, outcome)
 }
 
 /// What clients of the control socket may ask.
@@ -257,10 +259,13 @@ fn pages_of(meminfo: &str) -> Option<u64> {
 fn has_settled(ports: &[Port], now: Instant) -> bool {
     let late = now.since(Instant::ZERO) >= SETTLE_MAX;
     let waiting: Vec<_> = ports.iter().filter(|port| !port.is_settled()).map(Port::name).collect();
-    if late && !waiting.is_empty() {
+    // What carries nothing without a bridge was told of when it was opened.
+    let slow: Vec<_> =
+        waiting.iter().copied().filter(|port| tap::master_of(port).is_some()).collect();
+    if late && !slow.is_empty() {
         warn!(
             "{} does not forward yet (spanning tree?); neighbours may learn of us late",
-            waiting.join(", ")
+            slow.join(", ")
         );
     }
     late || waiting.is_empty()

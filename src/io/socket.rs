@@ -4,7 +4,8 @@
 //! Nothing here waits. A client that does not read its answers is not asked for more, and is dropped
 //! when it has taken nothing for [`STALL`]; when there are [`CLIENTS_MAX`], the one that has been
 //! silent longest gives way. A socket file that nobody answers at is replaced; one that somebody
-//! answers at is left alone.
+//! answers at is left alone, and ends us if that one does not end soon: whoever asks at the place would
+//! ask the other one.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,7 +18,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use super::desk::{ask, go_on, Dump, Host, Portion};
-use super::Fault;
+use super::{patiently, Fault, PATIENCE};
 use crate::control::wire::{frame_len, Answer, Request, REQUEST_MAX};
 use crate::world::Instant;
 
@@ -100,11 +101,14 @@ impl Socket {
     /// Makes the socket that is wanted; `None` if it cannot be and need not be.
     ///
     /// # Errors
-    /// It cannot be made and is required.
+    /// It cannot be made and is required, or somebody serves there.
     pub(super) fn make(wanted: &Wanted, registry: &Registry) -> Result<Option<Self>, Fault> {
         match Self::open(&wanted.path, registry) {
             Ok(socket) => Ok(Some(socket)),
             Err(fault) if wanted.required => Err(fault),
+            Err(fault) if is_served(fault.error()) => {
+                Err(fault.cure(Some("`--socket PATH` gives this one a place of its own")))
+            }
             Err(fault) => {
                 warn!("{fault}; going on without (--socket PATH says where)");
                 Ok(None)
@@ -118,7 +122,7 @@ impl Socket {
     /// Somebody serves there already, something else is there, or the system's.
     fn open(path: &Path, registry: &Registry) -> Result<Self, Fault> {
         let fault = |e| Fault::new(format!("control socket {}", path.display()), e);
-        check_place(path).map_err(fault)?;
+        patiently(PATIENCE, is_served, || check_place(path)).map_err(fault)?;
         // Made under another name and moved there, so that it never has wider rights, and so that a
         // dead socket is replaced in one step.
         let mut aside = path.as_os_str().to_owned();
@@ -242,10 +246,15 @@ fn check_place(path: &Path) -> io::Result<()> {
         return Err(io::Error::other("something that is no socket is there"));
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::other("another tapvs answers there")),
+        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another tapvs answers there")),
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// Whether it is another one's place.
+fn is_served(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrInUse
 }
 
 impl Client {

@@ -258,6 +258,16 @@ pub fn attach(file: &File, name: &str, flags: c_int) -> io::Result<()> {
     interface_ioctl(file, libc::TUNSETIFF, &mut request)
 }
 
+/// Whether the interface that `file` was attached to is still there, by whatever name and in whatever
+/// network namespace.
+pub fn is_attached(file: &File) -> bool {
+    let asked =
+        request("?").and_then(|mut about| interface_ioctl(file, libc::TUNGETIFF, &mut about));
+    // A TAP says the first, a macvtap the second.
+    let gone = [Some(libc::EBADFD), Some(libc::ENOLINK)];
+    !asked.is_err_and(|e| gone.contains(&e.raw_os_error()))
+}
+
 /// Sends one rtnetlink request, which asks for an answer, and reads whether it was done.
 ///
 /// # Errors

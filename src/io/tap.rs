@@ -6,14 +6,22 @@
 //! when opening failed half-way: a device that we created is gone with its last descriptor, one that was
 //! there gets back its MTU, bridge and state, unless someone else has changed them meanwhile.
 //!
+//! A port is one tapvs's alone: two would share a device of many queues, frame by frame, and neither
+//! would notice. Each claims its ports by a socket whose name lives in the network namespace and goes
+//! with the process, however that ends.
+//!
 //! Kept from the kernel: the kernel's own end of the wire keeps its MAC; ours is another one; which
 //! frames a queue gets (those of a flow whose answers were last written to it).
 //! Left out on purpose: addresses and routes of the kernel's end, which are the operator's.
 
 use std::fs;
+use std::fs::File;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use tun_tap::{Iface, Mode};
@@ -22,7 +30,7 @@ use super::macvtap;
 use super::queue::Handle;
 use super::sys::{self, Control};
 use super::uring::Ring;
-use super::Fault;
+use super::{patiently, Fault};
 use crate::config::{PortConfig, PortKind};
 use crate::packet::{eth, vnet, Mac};
 
@@ -57,8 +65,12 @@ pub struct Port {
     /// It was there before us, and stays when we go.
     existed: bool,
     undo: Vec<Undo>,
+    /// A queue's second descriptor, which tells whether the device is still there.
+    queue: File,
     /// The macvtap device that we made; it does not go with its descriptor.
     _made: Option<macvtap::Made>,
+    /// Goes last, when the device is as it was.
+    _claim: UnixDatagram,
 }
 
 /// One thing to be put back.
@@ -72,7 +84,8 @@ enum Undo {
 
 impl Port {
     /// Opens the device of `config` for `workers` workers and applies its settings; see the head of
-    /// this file. The handles are in the order of the workers.
+    /// this file. The handles are in the order of the workers. For a device that is held by somebody,
+    /// who may be just ending, it waits as long as `patience` says.
     ///
     /// # Errors
     /// What could not be done; everything done before has been undone.
@@ -80,20 +93,29 @@ impl Port {
         control: &Arc<Control>,
         config: &PortConfig,
         workers: usize,
+        patience: Duration,
     ) -> Result<(Self, Vec<Handle>), Fault> {
         let name = config.name.as_str();
-        let existed = control.index(name).is_ok();
+        let claim = claim(name, patience)?;
         let made = match &config.kind {
             PortKind::Macvtap { lower, mode } => macvtap::make(control, name, lower, *mode)?,
             PortKind::Tap | PortKind::Tun => None,
         };
-        let handles = open_queues(control, config, existed, workers)?;
+        let is_held = |fault: &Fault| fault.error().raw_os_error() == Some(libc::EBUSY);
+        // One that was killed gives its queues back a moment after its claim.
+        let (existed, handles) = patiently(patience, is_held, || {
+            let existed = made.is_none() && control.index(name).is_ok();
+            Ok((existed, open_queues(control, config, existed, workers)?))
+        })?;
+        let queue = handles[0].file.try_clone();
         let mut port = Self {
             name: name.to_owned(),
             control: Arc::clone(control),
             existed,
             undo: Vec::new(),
+            queue: queue.map_err(|e| Fault::new(format!("sharing {name}"), e))?,
             _made: made,
+            _claim: claim,
         };
         if let PortKind::Macvtap { .. } = config.kind {
             port.be_the_end(config.settings.mac)?;
@@ -144,6 +166,11 @@ impl Port {
         state.trim() == FORWARDING
             || master_of(&self.name)
                 .is_some_and(|bridge| self.control.is_up(&bridge).is_ok_and(|up| !up))
+    }
+
+    /// Whether the device is gone for good.
+    pub fn is_lost(&self) -> bool {
+        !sys::is_attached(&self.queue)
     }
 
     fn set_mtu(&mut self, mtu: i32) -> Result<(), Fault> {
@@ -217,13 +244,32 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // One that we created goes with its descriptor, and its settings go with it.
-        while let Some(undo) = self.undo.pop().filter(|_| self.existed) {
+        // One that we created goes with its descriptor, and its settings go with it. Where ours is gone,
+        // one of its name is another one.
+        let stays = self.existed && !self.is_lost();
+        while let Some(undo) = self.undo.pop().filter(|_| stays) {
             if let Err(e) = self.revert(&undo) {
                 debug!("port {}: {undo:?}: {e}", self.name);
             }
         }
     }
+}
+
+/// Claims the port `name` for this process, as long as the socket lives.
+fn claim(name: &str, patience: Duration) -> Result<UnixDatagram, Fault> {
+    let bind = || {
+        let address = SocketAddr::from_abstract_name(format!("tapvs-port-{name}"))?;
+        UnixDatagram::bind_addr(&address)
+    };
+    let is_held = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
+    patiently(patience, is_held, bind).map_err(|e| {
+        let what = format!("opening {name}");
+        if is_held(&e) {
+            return Fault::new(what, io::Error::from_raw_os_error(libc::EBUSY))
+                .cure(Some("another tapvs holds it"));
+        }
+        Fault::new(what, e).cure(Some("the socket that claims the port"))
+    })
 }
 
 /// The bridge that a device is in.
@@ -318,8 +364,13 @@ fn open_queue(
             .and_then(|iface| iface.set_non_blocking().map(|()| sys::own(iface)))
     };
     opened.map(|file| Handle { file, link, takes: None, reads: true }).map_err(|e| {
+        let fault = |e| Fault::new(format!("opening {name}"), e);
+        if existed && macvtap::is_one(control, name) {
+            return fault(e)
+                .cure(Some(format!("it is a macvtap; `ip link del {name}` removes it")));
+        }
         let cure = open_cure(&e, &config.kind, existed, tun_flags(name));
-        Fault::new(format!("opening {name}"), e).cure(cure)
+        fault(e).cure(cure)
     })
 }
 
@@ -387,6 +438,19 @@ mod tests {
         assert!(cure(libc::EINVAL, true, None).contains("neither TUN nor TAP"));
         assert!(cure(libc::EINVAL, true, Some(1)).contains("mode tap"));
         assert_eq!(cure(libc::EINVAL, false, None), "");
+    }
+
+    #[test]
+    fn a_port_is_one_claimers_alone_until_it_lets_go() {
+        let name = format!("t{}", std::process::id());
+        let first = claim(&name, Duration::ZERO).expect("nobody has it");
+        let other = claim(&format!("{name}b"), Duration::ZERO);
+        assert!(other.is_ok(), "another port is another claim");
+        let second = claim(&name, Duration::ZERO).expect_err("the first has it");
+        let want = format!("opening {name}: Device or resource busy (another tapvs holds it)");
+        assert_eq!(second.to_string(), want);
+        drop(first);
+        claim(&name, Duration::ZERO).expect("it was let go");
     }
 
     #[test]
