@@ -101,10 +101,10 @@ fn the_shells_can_read_their_completions() {
 
 /// What bash offers at the end of a line.
 fn offered(line: &str) -> Vec<String> {
+    static ONCE: std::sync::Once = std::sync::Once::new();
     let file = scratch("offered.bash");
-    if !file.exists() {
-        fs::write(&file, shells::bash()).expect("a scratch file");
-    }
+    // Not the one that an earlier run has left.
+    ONCE.call_once(|| fs::write(&file, shells::bash()).expect("a scratch file"));
     // The words as readline divides them, at `:` as well.
     let program = line.split(' ').next().expect("a program");
     let script = format!(
