@@ -79,15 +79,17 @@ second --workers 2
 same "a second tapvs on a TAP of many queues: exit code" 1 "$?"
 holds "it names the device, and who holds it" 'opening tap-wan.*another tapvs holds it' "$WORK/second.err"
 same "every answer still comes" 10 "$(on cl ping -c 10 -i 0.05 -W 1 10.77.1.100 | grep -c 'bytes from')"
-# At the default place, where nobody named it, another one that answers ends us as well.
+# At the default place, which hosts in other network namespaces share, another one that answers is no
+# reason to stop: no port is held twice.
 mkdir "$WORK/run"
 start "$WORK/third.out" ip netns exec "${PFX}lb" \
     env -u TAPVS_SOCKET RUNTIME_DIRECTORY="$WORK/run" "$TAPVS" run -r /dev/null
 third=$STARTED
 until_true 5 grep -qx ready "$WORK/third.out" || die "tapvs without rules is not ready"
-on lb env -u TAPVS_SOCKET RUNTIME_DIRECTORY="$WORK/run" timeout 5 "$TAPVS" run -r /dev/null 2>"$WORK/second.err"
-same "a second one at the default socket: exit code" 1 "$?"
-holds "it says why, and what helps" 'another tapvs answers there \(.--socket' "$WORK/second.err"
+on lb env -u TAPVS_SOCKET RUNTIME_DIRECTORY="$WORK/run" timeout 4 "$TAPVS" run -r /dev/null \
+    >"$WORK/second.out" 2>"$WORK/second.err"
+holds "a second one at the default socket runs without" '^ready$' "$WORK/second.out"
+holds "and says why, and what helps" 'another tapvs answers there.*--socket' "$WORK/second.err"
 (sleep 0.5; kill -TERM "$third") &
 on lb env -u TAPVS_SOCKET RUNTIME_DIRECTORY="$WORK/run" timeout 2 "$TAPVS" run -r /dev/null >"$WORK/second.out" 2>&1
 holds "one that is just ending is waited for" '^ready$' "$WORK/second.out"

@@ -106,9 +106,6 @@ impl Socket {
         match Self::open(&wanted.path, registry) {
             Ok(socket) => Ok(Some(socket)),
             Err(fault) if wanted.required => Err(fault),
-            Err(fault) if is_served(fault.error()) => {
-                Err(fault.cure(Some("`--socket PATH` gives this one a place of its own")))
-            }
             Err(fault) => {
                 warn!("{fault}; going on without (--socket PATH says where)");
                 Ok(None)
