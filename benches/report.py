@@ -167,7 +167,7 @@ def write(kept, out):
              'bare forwarder with one fixed mapping on the same TAPs (the ceiling) do the same work in the same namespaces,',
              f'in turn, {kept["rounds"]} rounds of {kept["seconds"]:g} s a test; medians, ± half of what lies between the',
              'least and the most. Load, servers and the system under test share the processors: relations say more than',
-             'figures. `-drain` is one frame a system call, `-2` two workers, `-50000` with so many services, `-crowd` with a',
+             'figures. `-drain` is one frame a system call, `-1` with one worker, `-50000` with so many services, `-crowd` with a',
              'million connections in the table.', '']
     lines += table(['', ''], [[key, facts[key]] for key in ('machine', 'load before', 'kernel', 'commit', 'date', 'peers')
                                if key in facts])

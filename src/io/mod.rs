@@ -18,6 +18,7 @@ pub mod queue;
 pub mod reactor;
 mod reading;
 pub mod socket;
+mod steer;
 pub mod sys;
 pub mod tap;
 pub mod texts;

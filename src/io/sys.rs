@@ -268,6 +268,49 @@ pub fn is_attached(file: &File) -> bool {
     !asked.is_err_and(|e| gone.contains(&e.raw_os_error()))
 }
 
+/// Loads a socket filter in the machine language of BPF, eight bytes an instruction.
+///
+/// # Errors
+/// `EPERM` without `CAP_BPF` where the kernel wants it, `ENOSYS` if it has none, `EINVAL` if it does not
+/// accept the program.
+pub fn load_filter(program: &[[u8; 8]]) -> io::Result<OwnedFd> {
+    /// `BPF_PROG_LOAD`.
+    const LOAD: c_int = 5;
+    /// The front of the kernel's `bpf_attr`; what follows is zero if it is not given.
+    #[repr(C, align(8))]
+    struct Request {
+        kind: u32,
+        count: u32,
+        program: u64,
+        licence: u64,
+        log: [u32; 6],
+    }
+    let request = Request {
+        // BPF_PROG_TYPE_SOCKET_FILTER
+        kind: 1,
+        count: u32::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        program: program.as_ptr() as usize as u64,
+        licence: c"Dual MIT/GPL".as_ptr() as usize as u64,
+        log: [0; 6],
+    };
+    // SAFETY: the request and what it points to outlive the call, which reads as much as it is told.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_bpf, LOAD, &raw const request, size_of::<Request>()) };
+    let fd = c_int::try_from(fd).ok().filter(|&fd| fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the descriptor was just opened and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has the kernel choose among the queues of a TUN or TAP device by `filter`, or in its own way.
+///
+/// # Errors
+/// `EINVAL` if it does not know how.
+pub fn steer_by(file: &File, filter: Option<&OwnedFd>) -> io::Result<()> {
+    let fd = filter.map_or(-1, AsRawFd::as_raw_fd);
+    // SAFETY: the descriptor is open, and the request reads one integer, which outlives the call.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETSTEERINGEBPF, &raw const fd) })
+}
+
 /// Sends one rtnetlink request, which asks for an answer, and reads whether it was done.
 ///
 /// # Errors

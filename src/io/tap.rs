@@ -28,6 +28,7 @@ use tun_tap::{Iface, Mode};
 
 use super::macvtap;
 use super::queue::Handle;
+use super::steer;
 use super::sys::{self, Control};
 use super::uring::Ring;
 use super::{patiently, Fault};
@@ -247,6 +248,9 @@ impl Drop for Port {
         // One that we created goes with its descriptor, and its settings go with it. Where ours is gone,
         // one of its name is another one.
         let stays = self.existed && !self.is_lost();
+        if stays {
+            steer::release(&self.queue);
+        }
         while let Some(undo) = self.undo.pop().filter(|_| stays) {
             if let Err(e) = self.revert(&undo) {
                 debug!("port {}: {undo:?}: {e}", self.name);
@@ -322,7 +326,13 @@ fn open_queues(
     match handles.len() {
         1 if workers > 1 => info!("port {name}: one queue, which one worker reads"),
         1 => {}
-        queues => info!("port {name}: {queues} queues"),
+        queues => {
+            info!("port {name}: {queues} queues");
+            if !matches!(config.kind, PortKind::Macvtap { .. }) {
+                let link = if config.kind.has_ethernet() { eth::HEADER } else { 0 };
+                steer::steer(&handles[0].file, name, link);
+            }
+        }
     }
     while handles.len() < workers {
         let writer = handles[0].writer();

@@ -1,0 +1,244 @@
+//! Which queue of a TUN or TAP device a frame comes to: told to the kernel by a small program.
+//!
+//! Left to itself, a device of many queues remembers for each flow which queue wrote last, and takes
+//! every frame apart for that, on the way in and on the way out, which costs more than all that we do
+//! with it. The program adds up addresses and ports, so that a flow stays with its queue, and the
+//! kernel does nothing else. It is a filter in the machine language of BPF, as a socket's would be.
+//!
+//! Where the kernel refuses it (`CAP_BPF` is missing, or BPF), the device goes on in its own way.
+
+use std::fs::File;
+
+use log::debug;
+
+use super::sys;
+
+// linux/bpf_common.h, linux/bpf.h: class, size, mode or operation, and operand of an instruction.
+const LOAD_WORD: u8 = 0x20;
+const LOAD_HALF: u8 = 0x28;
+const LOAD_BYTE: u8 = 0x30;
+const LOAD_WORD_FROM: u8 = 0x40;
+const COPY: u8 = 0xbf;
+const SET: u8 = 0xb7;
+const XOR: u8 = 0xaf;
+const AND: u8 = 0x57;
+const SHIFT_LEFT: u8 = 0x67;
+const MULTIPLY_32: u8 = 0x24;
+const SHIFT_RIGHT_32: u8 = 0x74;
+const JUMP: u8 = 0x05;
+const IF_EQUAL: u8 = 0x15;
+const IF_NOT_EQUAL: u8 = 0x55;
+const EXIT: u8 = 0x95;
+
+/// Loads leave what they find in 0 and take the frame from 6, where it is put from 1.
+const FOUND: u8 = 0;
+const GIVEN: u8 = 1;
+const FRAME: u8 = 6;
+const SUM: u8 = 7;
+const LENGTH: u8 = 8;
+
+/// Has the kernel choose among the queues of the device of `file` by the flows alone. Frames have a
+/// link header of `link` bytes.
+pub(super) fn steer(file: &File, name: &str, link: usize) {
+    match sys::load_filter(&program(link)).and_then(|filter| sys::steer_by(file, Some(&filter))) {
+        Ok(()) => debug!("port {name}: queues are chosen by our own program"),
+        Err(e) => debug!("port {name}: queues are chosen by the kernel: {e}"),
+    }
+}
+
+/// Leaves the choice to the kernel again.
+pub(super) fn release(file: &File) {
+    // A device that never had a program has lost nothing.
+    let _ = sys::steer_by(file, None);
+}
+
+/// An instruction as the kernel reads it.
+type Op = [u8; 8];
+
+/// The program. A load beyond the end of a frame ends it with queue 0, where also everything goes that
+/// is not IP.
+fn program(link: usize) -> Vec<Op> {
+    let link = i32::try_from(link).expect("link headers are short");
+    let at = |offset: i32| link + offset;
+    let byte = |offset| op(LOAD_BYTE, 0, 0, 0, at(offset));
+    let add = |offset| [op(LOAD_WORD, 0, 0, 0, at(offset)), op(XOR, SUM, FOUND, 0, 0)];
+    let version = |wanted, otherwise: usize| {
+        [byte(0), op(AND, FOUND, 0, 0, 0xf0), op(IF_NOT_EQUAL, FOUND, 0, jump(otherwise), wanted)]
+    };
+
+    let mut six: Vec<Op> = (8..40).step_by(4).flat_map(add).collect();
+    // TCP, UDP and SCTP have their ports first; what other headers hold may change with the packet.
+    six.push(byte(6));
+    six.extend([(6, 3), (17, 2), (132, 1)].map(|(tcp, over)| op(IF_EQUAL, FOUND, 0, over, tcp)));
+    six.push(op(JUMP, 0, 0, 2, 0));
+    six.extend(add(40));
+    let six = [&version(0x60, six.len())[..], &six].concat();
+
+    let ports_of_four = [
+        byte(0),
+        op(AND, FOUND, 0, 0, 15),
+        op(SHIFT_LEFT, FOUND, 0, 0, 2),
+        op(COPY, LENGTH, FOUND, 0, 0),
+        op(LOAD_WORD_FROM, 0, LENGTH, 0, at(0)),
+        op(XOR, SUM, FOUND, 0, 0),
+    ];
+    let mut four: Vec<Op> = [12, 16].into_iter().flat_map(add).collect();
+    // Fragments have no ports, but for the first, and must not overtake each other.
+    four.extend([op(LOAD_HALF, 0, 0, 0, at(6)), op(AND, FOUND, 0, 0, 0x3fff)]);
+    four.push(op(IF_NOT_EQUAL, FOUND, 0, jump(ports_of_four.len()), 0));
+    four.extend(ports_of_four);
+    four.push(op(JUMP, 0, 0, jump(six.len()), 0));
+
+    let begin = [op(COPY, FRAME, GIVEN, 0, 0), op(SET, SUM, 0, 0, 0)];
+    // Mixed, so that neighbours do not go in step; the upper half is mixed best.
+    let end = [
+        op(MULTIPLY_32, SUM, 0, 0, 0x61c8_8647),
+        op(SHIFT_RIGHT_32, SUM, 0, 0, 16),
+        op(COPY, FOUND, SUM, 0, 0),
+        op(EXIT, 0, 0, 0, 0),
+    ];
+    [&begin[..], &version(0x40, four.len()), &four, &six, &end].concat()
+}
+
+const fn op(code: u8, to: u8, from: u8, over: i16, value: i32) -> Op {
+    let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
+    let ([a, b], [c, d, e, f]) = (over.to_ne_bytes(), value.to_ne_bytes());
+    [code, registers, a, b, c, d, e, f]
+}
+
+/// Over so many instructions.
+fn jump(count: usize) -> i16 {
+    i16::try_from(count).expect("the program is short")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program answers, by a machine that knows just its instructions; `None` where it does
+    /// not end.
+    fn run(program: &[Op], frame: &[u8]) -> Option<u64> {
+        let mut registers = [0_u64; 9];
+        let mut next = 0;
+        for _ in 0..200 {
+            let [code, operands, a, b, c, d, e, f] = *program.get(next)?;
+            let (to, from) = match cfg!(target_endian = "little") {
+                true => (usize::from(operands & 15), usize::from(operands >> 4)),
+                false => (usize::from(operands >> 4), usize::from(operands & 15)),
+            };
+            let over = usize::try_from(i16::from_ne_bytes([a, b])).ok()?;
+            let value = i32::from_ne_bytes([c, d, e, f]);
+            let wide = u64::try_from(value).ok()?;
+            let load = |len: usize, base: u64| {
+                let at = usize::try_from(base + wide).ok()?;
+                let bytes = frame.get(at..at + len)?;
+                Some(bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
+            };
+            next += 1;
+            match code {
+                LOAD_WORD | LOAD_HALF | LOAD_BYTE | LOAD_WORD_FROM => {
+                    let len = match code {
+                        LOAD_BYTE => 1,
+                        LOAD_HALF => 2,
+                        _ => 4,
+                    };
+                    let base = if code == LOAD_WORD_FROM { registers[from] } else { 0 };
+                    let Some(found) = load(len, base) else { return Some(0) };
+                    registers[0] = found;
+                }
+                COPY => registers[to] = registers[from],
+                SET => registers[to] = wide,
+                XOR => registers[to] ^= registers[from],
+                AND => registers[to] &= wide,
+                SHIFT_LEFT => registers[to] <<= wide,
+                MULTIPLY_32 => {
+                    registers[to] = registers[to].wrapping_mul(wide) & u64::from(u32::MAX);
+                }
+                SHIFT_RIGHT_32 => registers[to] >>= wide,
+                JUMP => next += over,
+                IF_EQUAL if registers[to] == wide => next += over,
+                IF_NOT_EQUAL if registers[to] != wide => next += over,
+                IF_EQUAL | IF_NOT_EQUAL => {}
+                EXIT => return Some(registers[0]),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn four(client: u8, port: u16, fragment: u16, options: bool) -> Vec<u8> {
+        let mut frame = vec![0; 14];
+        frame.extend([if options { 0x46 } else { 0x45 }, 0, 0, 60, 1, 2]);
+        frame.extend(fragment.to_be_bytes());
+        frame.extend([64, 17, 0, 0, 10, 0, 0, client, 10, 0, 1, 100]);
+        frame.extend(if options { &[1; 4][..] } else { &[] });
+        frame.extend(port.to_be_bytes());
+        frame.extend([0, 80, 0, 20, 0, 0]);
+        frame
+    }
+
+    fn six(client: u8, port: u16, next: u8) -> Vec<u8> {
+        let mut frame = vec![0; 14];
+        frame.extend([0x60, 0, 0, 0, 0, 20, next, 64]);
+        frame.extend([0xfd; 15]);
+        frame.push(client);
+        frame.extend([0xfe; 16]);
+        frame.extend(port.to_be_bytes());
+        frame.extend([0, 80, 0, 20, 0, 0]);
+        frame
+    }
+
+    #[test]
+    fn a_flow_keeps_its_queue_and_flows_are_shared_out() {
+        let program = program(14);
+        let queue = |frame: &[u8]| run(&program, frame).expect("it ends") % 2;
+        for flows in [0..64_u8, 64..128] {
+            let both = |frame: &dyn Fn(u8) -> Vec<u8>| {
+                flows.clone().filter(|&flow| queue(&frame(flow)) == 1).count()
+            };
+            for ones in [
+                both(&|flow| four(flow, 4000, 0, false)),
+                both(&|flow| four(1, 4000 + u16::from(flow), 0, false)),
+                both(&|flow| six(flow, 4000, 6)),
+                both(&|flow| six(1, 4000 + u16::from(flow), 17)),
+            ] {
+                assert!((16..=48).contains(&ones), "{ones} of 64");
+            }
+        }
+        assert_eq!(run(&program, &four(1, 9, 0, false)), run(&program, &four(1, 9, 0, true)));
+    }
+
+    #[test]
+    fn what_has_no_ports_goes_by_its_addresses() {
+        let program = program(14);
+        let of = |frame: &[u8]| run(&program, frame);
+        assert_eq!(of(&four(1, 4000, 0x2000, false)), of(&four(1, 1234, 0x00b9, false)));
+        assert_ne!(of(&four(1, 4000, 0x2000, false)), of(&four(2, 4000, 0x2000, false)));
+        assert_eq!(of(&six(1, 4000, 44)), of(&six(1, 1234, 44)));
+        let mut arp = vec![0; 12];
+        arp.extend([8, 6, 0, 1, 8, 0]);
+        arp.resize(60, 7);
+        assert_eq!(of(&arp), Some(0));
+        for len in 0..60 {
+            assert!(of(&four(1, 4000, 0, false)[..len.min(42)]).is_some());
+        }
+    }
+
+    #[test]
+    fn without_a_link_header_the_same_is_found() {
+        let with = run(&program(14), &four(1, 4000, 0, false));
+        assert_eq!(run(&program(0), &four(1, 4000, 0, false)[14..]), with);
+    }
+
+    #[test]
+    fn the_kernel_accepts_it() {
+        match sys::load_filter(&program(14)) {
+            Ok(_) => {}
+            Err(e) => {
+                let refused = [libc::EPERM, libc::ENOSYS];
+                assert!(e.raw_os_error().is_some_and(|code| refused.contains(&code)), "{e}");
+                eprintln!("not looked at: the right to load a filter is missing: {e}");
+            }
+        }
+    }
+}
