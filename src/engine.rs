@@ -111,6 +111,7 @@ impl Engine {
         };
         self.config.apply(command)?;
         self.carry_out(now, command, &before);
+        self.fast.director.sweep(now);
         Ok(())
     }
 
@@ -205,6 +206,7 @@ impl Engine {
         for command in commands {
             self.carry_out(now, &command, &[]);
         }
+        self.fast.director.sweep(now);
         Ok(())
     }
 

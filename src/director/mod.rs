@@ -97,6 +97,8 @@ pub struct Director {
     defence: Defence,
     helper: Helper,
     trash_due: Instant,
+    /// Destinations were removed, and their connections not yet [looked for](Self::sweep).
+    removed: bool,
     sampling: stats::Sampling,
     collect_due: Instant,
 }
@@ -114,6 +116,7 @@ impl Director {
             defence: Defence::new(rng.fork(1)),
             helper: Helper::new(&mut rng.fork(2)),
             trash_due: Instant::ZERO,
+            removed: false,
             sampling: stats::Sampling::new(),
             collect_due: Instant::ZERO.after(COLLECT_EVERY),
         }
@@ -385,8 +388,9 @@ impl Director {
 
     /// `expire_nodest_conn`: connections of destinations that were removed end at once, and so do
     /// their templates when no connection is left and none was ever established.
-    fn sweep(&mut self, now: Instant) {
-        if !self.knobs.expire_nodest_conn {
+    /// The whole table is looked through, so this is asked for once after all that was removed together.
+    pub fn sweep(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.removed) || !self.knobs.expire_nodest_conn {
             return;
         }
         // Data connections first, then what controls them.
@@ -461,13 +465,13 @@ impl Director {
         self.services.edit(spec)
     }
 
-    /// `-D`.
+    /// `-D`; [`sweep`](Self::sweep) follows.
     ///
     /// # Errors
     /// [`Refusal::NoSuchService`].
     pub fn remove_service(&mut self, now: Instant, key: &ServiceKey) -> Result<(), Refusal> {
         self.services.remove(now, key)?;
-        self.sweep(now);
+        self.removed = true;
         Ok(())
     }
 
@@ -487,7 +491,7 @@ impl Director {
         self.services.edit_dest(key, spec)
     }
 
-    /// `-d`.
+    /// `-d`; [`sweep`](Self::sweep) follows.
     ///
     /// # Errors
     /// [`Refusal::ServiceNotDefined`], [`Refusal::NoSuchDest`].
@@ -498,7 +502,7 @@ impl Director {
         dest: Endpoint,
     ) -> Result<(), Refusal> {
         self.services.remove_dest(now, key, dest)?;
-        self.sweep(now);
+        self.removed = true;
         Ok(())
     }
 
