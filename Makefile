@@ -84,8 +84,9 @@ static: ## build the static executable, stripped, and print its size (2 MiB at m
 	    export "CC_$${target//-/_}=$${CC:-gcc}" ;;
 	esac
 	export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
-	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols -C relocation-model=static -C force-unwind-tables=no' \
-	    $(CARGO) build --locked --release --target "$$target"
+	flags='-C target-feature=+crt-static -C strip=symbols -C relocation-model=static -C force-unwind-tables=no'
+	flags="$$flags -C link-arg=-fuse-ld=bfd -C link-arg=-Wl,-T,$(CURDIR)/dist/static.ld"
+	RUSTFLAGS=$$flags $(CARGO) build --locked --release --target "$$target"
 	file=target/$$target/release/tapvs
 	size=$$(stat -c %s "$$file")
 	echo "$$file: $$size bytes"
