@@ -25,17 +25,7 @@ goodbye
 ";
 
 fn tapvs(args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))
-        .args(args)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary is there");
-    // A child that does not read its input may be gone already.
-    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
-    child.wait_with_output().expect("it ends")
+    running::answer("tapvs", args, input, None)
 }
 
 /// Exit code, standard output, standard error.

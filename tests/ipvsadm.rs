@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use running::{short, Stranger};
@@ -77,20 +77,7 @@ impl From<Output> for Outcome {
 
 /// Runs the binary under another name.
 fn call(program: &str, socket: &Path, args: &[&str], input: &str) -> Outcome {
-    use std::os::unix::process::CommandExt;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tapvs"))
-        .arg0(program)
-        .args(args)
-        .env("TAPVS_SOCKET", socket)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary is there");
-    // A child that does not read its input may be gone already.
-    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
-    child.wait_with_output().expect("it ends").into()
+    running::answer(program, args, input, Some(socket)).into()
 }
 
 /// A recorded call: its words, input and outcome.

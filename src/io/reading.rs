@@ -99,6 +99,7 @@ impl<'scope, 'env> Reading<'scope, 'env> {
             // The bell rings last, also when this panics: what it rings for must be there by then.
             let _bell = bell;
             let sender = sender;
+            // Nobody hears it where the program is ending.
             let _ = sender.send(read(rules, &shared));
         };
         match Builder::new().name("rules".to_owned()).spawn_scoped(self.scope, read) {

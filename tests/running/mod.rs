@@ -1,11 +1,11 @@
 //! A `tapvs run` without any port, and who may not ask it: for tests of the built binary.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The user and the group that own nothing.
 const NOBODY: u32 = 65534;
@@ -27,6 +27,21 @@ pub(crate) fn start(rules: &Path, socket: &Path) -> Child {
     out.read_line(&mut ready).expect("it speaks");
     assert_eq!(ready, "ready\n");
     child
+}
+
+/// What the binary answers when it is called as `program` and hears `input`; `at` is the socket that it
+/// finds in its environment.
+pub(crate) fn answer(program: &str, args: &[&str], input: &str, at: Option<&Path>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapvs"));
+    command.arg0(program).args(args).env_remove("RUST_LOG");
+    if let Some(socket) = at {
+        command.env("TAPVS_SOCKET", socket);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary is there");
+    // A child that does not read its input may be gone already.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
 }
 
 /// A fresh path that is short enough for a socket.
