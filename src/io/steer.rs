@@ -35,7 +35,7 @@ const FOUND: u8 = 0;
 const GIVEN: u8 = 1;
 const FRAME: u8 = 6;
 const SUM: u8 = 7;
-const LENGTH: u8 = 8;
+const OTHER: u8 = 8;
 
 /// Has the kernel choose among the queues of the device of `file` by the flows alone. Frames have a
 /// link header of `link` bytes.
@@ -78,8 +78,8 @@ fn program(link: usize) -> Vec<Op> {
         byte(0),
         op(AND, FOUND, 0, 0, 15),
         op(SHIFT_LEFT, FOUND, 0, 0, 2),
-        op(COPY, LENGTH, FOUND, 0, 0),
-        op(LOAD_WORD_FROM, 0, LENGTH, 0, at(0)),
+        op(COPY, OTHER, FOUND, 0, 0),
+        op(LOAD_WORD_FROM, 0, OTHER, 0, at(0)),
         op(XOR, SUM, FOUND, 0, 0),
     ];
     let mut four: Vec<Op> = [12, 16].into_iter().flat_map(add).collect();
@@ -90,13 +90,18 @@ fn program(link: usize) -> Vec<Op> {
     four.push(op(JUMP, 0, 0, jump(six.len()), 0));
 
     let begin = [op(COPY, FRAME, GIVEN, 0, 0), op(SET, SUM, 0, 0, 0)];
-    // Mixed, so that neighbours do not go in step; the upper half is mixed best.
-    let end = [
-        op(MULTIPLY_32, SUM, 0, 0, 0x61c8_8647),
-        op(SHIFT_RIGHT_32, SUM, 0, 0, 16),
-        op(COPY, FOUND, SUM, 0, 0),
-        op(EXIT, 0, 0, 0, 0),
-    ];
+    // Every bit of the sum has its say in every bit of the outcome: ports of one client may all be even,
+    // and a device with two queues looks at one bit.
+    let mix = |fold| {
+        [
+            op(COPY, OTHER, SUM, 0, 0),
+            op(SHIFT_RIGHT_32, OTHER, 0, 0, fold),
+            op(XOR, SUM, OTHER, 0, 0),
+            op(MULTIPLY_32, SUM, 0, 0, 0x61c8_8647),
+        ]
+    };
+    let end = [op(SHIFT_RIGHT_32, SUM, 0, 0, 16), op(COPY, FOUND, SUM, 0, 0), op(EXIT, 0, 0, 0, 0)];
+    let end = [&mix(16)[..], &mix(15), &end].concat();
     [&begin[..], &version(0x40, four.len()), &four, &six, &end].concat()
 }
 
@@ -199,8 +204,11 @@ mod tests {
             for ones in [
                 both(&|flow| four(flow, 4000, 0, false)),
                 both(&|flow| four(1, 4000 + u16::from(flow), 0, false)),
+                both(&|flow| four(1, 4000 + 2 * u16::from(flow), 0, false)),
+                both(&|flow| four(1, 256 * u16::from(flow), 0, false)),
                 both(&|flow| six(flow, 4000, 6)),
                 both(&|flow| six(1, 4000 + u16::from(flow), 17)),
+                both(&|flow| six(1, 4001 + 2 * u16::from(flow), 6)),
             ] {
                 assert!((16..=48).contains(&ones), "{ones} of 64");
             }

@@ -5,7 +5,8 @@
 //! worker makes one system call a turn, however many frames and devices there are. What else there is to
 //! wait for is in the worker's poller, whose descriptor the ring watches. Buffers are those of
 //! [`Packet`]s and change hands instead of being copied: a frame is received by exchanging the packet for
-//! the one whose buffer it came in. Few are lent at first, and more when they run out.
+//! the one whose buffer it came in. Few are lent at first, more when they run out, and fewer again while
+//! frames are large, since copying costs most where the cache misses.
 //!
 //! Needs a kernel with multishot reads (6.7); [`Ring::new`] says whether it has them. Left out on
 //! purpose: registered files and buffers, and a polling kernel thread, which would take a core.
@@ -33,7 +34,14 @@ use crate::packet::{vnet, LinkId, Packet, FRAME_MAX};
 const SLOTS: u16 = 128;
 
 /// Buffers lent to a device at first.
-const SLOTS_FIRST: u16 = 16;
+const SLOTS_FIRST: usize = 16;
+
+/// Bytes of frames for which buffers are lent at a time: what is read and written again should not have
+/// left the cache meanwhile, so super-frames get few buffers, which come round soon.
+const LENT_BYTES: usize = 512 << 10;
+
+/// Buffers lent at least, however large the frames.
+const SLOTS_LEAST: usize = 8;
 
 /// Writes that may be under way.
 const WRITES: u16 = 256;
@@ -81,8 +89,13 @@ struct Lane {
     /// It is to be read, and not only written to.
     reads: bool,
     lent: Lent,
-    /// Buffers by the number under which they are lent.
+    /// Buffers by the number under which they are lent, and those that are not lent at present.
     slots: Vec<Packet>,
+    spare: Vec<u16>,
+    /// Buffers in the kernel's hands.
+    out: usize,
+    /// Bytes of a frame, of late.
+    usual: usize,
     /// Frames that have come: the buffer's number, and how many bytes.
     arrived: VecDeque<(u16, usize)>,
     /// Whether the read goes on.
@@ -246,10 +259,9 @@ impl Inner {
             let Some(lane) = &mut self.lanes[at] else { continue };
             if lane.short {
                 lane.short = false;
-                lane.grow(u16::try_from(lane.slots.len()).unwrap_or(SLOTS));
+                lane.grow(lane.slots.len());
             }
-            let lends = lane.arrived.len() < lane.slots.len();
-            if lane.reads && !lane.armed && !lane.resting && lends {
+            if lane.reads && !lane.armed && !lane.resting && lane.out > 0 {
                 self.arm(at)?;
             }
         }
@@ -326,7 +338,8 @@ impl Inner {
             return lane.trouble.take().map_or(Ok(false), Err);
         };
         std::mem::swap(packet, &mut lane.slots[usize::from(slot)]);
-        lane.lend(slot);
+        lane.spare.push(slot);
+        lane.lend();
         vnet::received(packet, link, len, lane.link);
         Ok(true)
     }
@@ -396,6 +409,9 @@ impl Lane {
             reads,
             lent: Lent::new(),
             slots: Vec::new(),
+            spare: Vec::new(),
+            out: 0,
+            usual: 0,
             arrived: VecDeque::new(),
             armed: false,
             short: false,
@@ -406,19 +422,25 @@ impl Lane {
         }
     }
 
-    /// Lends `more` buffers, as far as there may be so many.
-    fn grow(&mut self, more: u16) {
-        let len = u16::try_from(self.slots.len()).unwrap_or(SLOTS);
-        for slot in len..len.saturating_add(more).min(SLOTS) {
+    /// Has `more` buffers to lend, as far as there may be so many, and lends what is of use.
+    fn grow(&mut self, more: usize) {
+        let len = self.slots.len();
+        for slot in len..(len + more).min(usize::from(SLOTS)) {
             self.slots.push(Packet::with_capacity(0));
-            self.lend(slot);
+            self.spare.push(u16::try_from(slot).expect("slots are below 2^16"));
         }
+        self.lend();
     }
 
-    /// Lends the buffer of a slot to the kernel, which may write to it until it says that it has.
-    fn lend(&mut self, slot: u16) {
-        let room = self.slots[usize::from(slot)].frame_room(vnet::HEADER);
-        self.lent.add(slot, room);
+    /// Lends buffers to the kernel, which may write to each until it says that it has.
+    fn lend(&mut self) {
+        let useful = (LENT_BYTES / self.usual.max(1)).max(SLOTS_LEAST);
+        while self.out < useful {
+            let Some(slot) = self.spare.pop() else { return };
+            let room = self.slots[usize::from(slot)].frame_room(vnet::HEADER);
+            self.lent.add(slot, room);
+            self.out += 1;
+        }
     }
 
     /// Notes a completion of the read.
@@ -426,6 +448,8 @@ impl Lane {
         self.armed &= cqueue::more(flags);
         match (usize::try_from(result), cqueue::buffer_select(flags)) {
             (Ok(len), Some(slot)) => {
+                self.out -= 1;
+                self.usual = (7 * self.usual + len) / 8;
                 self.arrived.push_back((slot, len));
                 self.resting = false;
             }
