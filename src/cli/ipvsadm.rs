@@ -108,7 +108,11 @@ impl Tool<'_> {
         let found = wish(&words, self.names());
         let wanted = match found {
             Ok(wanted) => wanted,
-            Err(fault) => return Err(End::Code(self.blame(args, &words, &fault))),
+            Err(fault) => {
+                let code = self.blame(args, &words, &fault);
+                // What popt has to say ends the line only, in the midst of `-R` as well.
+                return if is_popts(&fault.mistake) { Ok(code) } else { Err(End::Code(code)) };
+            }
         };
         match wanted {
             Wish::Help => {
@@ -224,8 +228,8 @@ impl Tool<'_> {
         }
     }
 
-    /// `-R`: one line after another; what is wrong with a line ends it, what the kernel refuses does
-    /// not. The code is that of the last line.
+    /// `-R`: one line after another; what is wrong with a line ends it, what the kernel refuses or popt
+    /// cannot read does not. The code is that of the last line.
     fn restore(&mut self, input: &mut dyn BufRead) -> Result<u8, End> {
         let mut code = exit::FINE;
         loop {
@@ -323,6 +327,14 @@ impl Tool<'_> {
         let program = self.program;
         complain(&format!("Try `{program} -h' or '{program} --help' for more information."));
     }
+}
+
+/// Whether an option cannot be read at all: unknown, or with a value too many or too few.
+const fn is_popts(mistake: &Mistake) -> bool {
+    matches!(
+        mistake,
+        Mistake::UnknownOption(_) | Mistake::MissingArgument(_) | Mistake::UnwantedArgument(_)
+    )
 }
 
 /// What is asked of tapvs for a wish that changes something.

@@ -70,11 +70,15 @@ pub(super) fn host_port(
         let Some((host, after)) = inner.split_once(']') else {
             return Err("`[` without `]`".to_owned());
         };
-        let addr = host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
+        let addr = match host.parse::<Ipv6Addr>() {
+            Ok(addr) => addr.into(),
+            Err(_) if host.contains(':') => return Err(format!("`{host}` is no IPv6 address")),
+            Err(_) => ipv4_or_name(host, names)?,
+        };
         let Some(port) = after.strip_prefix(':') else {
             return Err("brackets are for an address with a port".to_owned());
         };
-        return Ok((addr.into(), Some(port_number(port, protocol, names)?)));
+        return Ok((addr, Some(port_number(port, protocol, names)?)));
     }
     if let Ok(addr) = text.parse::<Ipv6Addr>() {
         return Ok((addr.into(), None));
@@ -83,14 +87,20 @@ pub(super) fn host_port(
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
     };
-    let addr = inet_aton(host).or_else(|| resolve(host, names)).ok_or_else(|| no_address(host))?;
+    let addr = ipv4_or_name(host, names)?;
     let port = port.map(|port| port_number(port, protocol, names)).transpose()?;
-    Ok((addr.into(), port))
+    Ok((addr, port))
+}
+
+fn ipv4_or_name(host: &str, names: &dyn Names) -> Result<IpAddr, String> {
+    let found = inet_aton(host).or_else(|| resolve(host, names));
+    found.map(IpAddr::V4).ok_or_else(|| no_address(host))
 }
 
 /// An IPv4 address as the C library reads it: up to four parts, the last of which fills the rest;
-/// decimal, octal or hexadecimal.
+/// decimal, octal or hexadecimal; what stands behind a blank is not looked at.
 pub(super) fn inet_aton(text: &str) -> Option<Ipv4Addr> {
+    let text = text.split([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).next()?;
     let parts: Vec<u32> = text.split('.').map(c_number).collect::<Option<_>>()?;
     let (&last, front) = parts.split_last()?;
     if front.len() > 3 || front.iter().any(|&part| part > 255) {

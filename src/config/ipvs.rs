@@ -319,6 +319,9 @@ impl<'n> Said<'n> {
     }
 
     fn take_scheduler(&mut self, value: &str, at: Span) -> Result<(), Fault> {
+        if value.is_empty() {
+            return Ok(());
+        }
         let found = Scheduler::named(value);
         if found.is_none() && value != "none" {
             let what = format!("one of {}", scheduler_names().join(" "));
@@ -363,7 +366,7 @@ impl<'n> Said<'n> {
 
     fn take_engine(&mut self, value: &str, at: Span) {
         self.sip = value == "sip";
-        if !self.sip {
+        if !self.sip && !value.is_empty() {
             let advice = advice("`sip`", value, &["sip"]);
             let fault = Fault::new(at, Mistake::Engine(value.to_owned())).expecting(advice);
             self.unknown.get_or_insert(fault);
