@@ -241,7 +241,7 @@ impl Tool<'_> {
             let line = String::from_utf8_lossy(&line);
             let words = line.split([' ', '\t', '\r', '\n']);
             let words = words.filter(|word| !word.is_empty() && *word != "ipvsadm");
-            let args: Vec<String> = words.map(str::to_owned).collect();
+            let args: Vec<String> = words.flat_map(of_readable_length).collect();
             if !args.is_empty() {
                 code = self.line(&args)?;
             }
@@ -327,6 +327,16 @@ impl Tool<'_> {
         let program = self.program;
         complain(&format!("Try `{program} -h' or '{program} --help' for more information."));
     }
+}
+
+/// A word of a line of `-R`: one that is too long ends, and what is left of it is the next.
+fn of_readable_length(word: &str) -> Vec<String> {
+    const LENGTH_MAX: usize = 4096;
+    if word.len() <= LENGTH_MAX {
+        return vec![word.to_owned()];
+    }
+    let pieces = word.as_bytes().chunks(LENGTH_MAX);
+    pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
 }
 
 /// Whether an option cannot be read at all: unknown, or with a value too many or too few.
