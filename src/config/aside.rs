@@ -5,7 +5,7 @@
 //! ever executed. Left out on purpose: every line that would change something on the director; it has
 //! a meaning, or it is a mistake.
 
-use super::grammar::{Invocation, Word};
+use super::grammar::{invocation, Invocation, Word};
 use super::modules;
 use super::options::Opt;
 
@@ -134,6 +134,9 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
         "iptables" | "ip6tables" => iptables(rest),
         "arptables" | "arptables_jf" => Some(Why::RealServer),
         "ipvsadm" if rest.is_empty() => Some(Why::NoRule(SHOWS)),
+        "ipvsadm" if !first.text.starts_with("/etc/") => {
+            why_ipvsadm(&invocation(first, rest).ok()?)
+        }
         "sudo" => Some(Why::NoRule("opens a shell")),
         "tee" => Some(Why::NoRule(OF_HOST)),
         "echo" => Some(Why::NoRule(SHOWS)),
@@ -169,7 +172,9 @@ fn iptables(rest: &[Word<'_>]) -> Option<Why> {
     }
     let mangle = has(&["mangle", "-tmangle", "--table=mangle"]);
     let empties = has(&["-X", "--delete-chain", "-Z", "--zero"]);
-    let opens = has(&["ACCEPT"]) && (!mangle || has(&["-P", "--policy"]));
+    let policy = has(&["-P", "--policy"]) && texts.last() == Some(&"ACCEPT");
+    let lets_through = texts.windows(2).any(|two| matches!(two, ["-j" | "--jump", "ACCEPT"]));
+    let opens = policy || lets_through && !mangle;
     let flushes = !mangle && has(&["-F", "--flush"]);
     (empties || opens || flushes).then_some(Why::NoRule(NOT_FILTERED))
 }
@@ -286,6 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_saves_or_lets_something_through_says_nothing_here() {
+        for text in [
+            "ipvsadm",
+            "/sbin/ipvsadm -Ln | grep -c Masq",
+            "ipvsadm-save -n > /etc/rules",
+            "iptables -t mangle -nvL PREROUTING",
+            "iptables -t nat -F",
+            "ip6tables -P FORWARD ACCEPT",
+            "iptables -A INPUT -p tcp --dport 80 -j ACCEPT",
+            "/etc/init.d/ipvsadm start",
+            "sudo -i",
+            "ip route flush cache",
+        ] {
+            assert!(matches!(of(text), Some(Why::NoRule(_))), "{text}: {:?}", of(text));
+        }
+    }
+
+    #[test]
     fn what_would_change_the_director_is_never_passed_over() {
         for text in [
             "ifconfig eth0 10.0.0.9 up",
@@ -296,6 +319,12 @@ mod tests {
             "cat rules > /etc/rules",
             "sysctl -w net.ipv4.ip_forward=1",
             "yum install x && ipvsadm -C",
+            "ipvsadm -Ln | ipvsadm -R",
+            "iptables -A INPUT -m comment --comment ACCEPT -j DROP",
+            "iptables -P INPUT DROP",
+            "iptables -t nat -A POSTROUTING -j MASQUERADE",
+            "iptables -t mangle -F",
+            "iptables -t mangle -A PREROUTING -j ACCEPT",
         ] {
             assert_eq!(of(text), None, "{text}");
         }
