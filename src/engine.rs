@@ -345,10 +345,18 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// The port did not take a frame that was to be sent.
+    /// The port did not take a frame that was to be sent. Which one it was is not known any more: where
+    /// none was forwarded, it was one of our own.
     pub fn refused(&mut self, _link: LinkId) {
-        self.forwarded = self.forwarded.saturating_sub(1);
-        self.drops.add(DropReason::PortRefused);
+        let later = &mut self.slow.counters;
+        let sent = [&mut self.forwarded, &mut later.forwarded].into_iter().find(|n| **n > 0);
+        match sent {
+            Some(forwarded) => {
+                *forwarded -= 1;
+                self.drops.add(DropReason::PortRefused);
+            }
+            None => later.own_lost = later.own_lost.wrapping_add(1),
+        }
     }
 
     /// Who claimed our addresses since the last call.

@@ -438,7 +438,8 @@ fn whatever_comes_is_accounted_for_and_nothing_is_left_behind() {
     for seed in 0..4 * times.unwrap_or(1) {
         let mut storm = Storm::new(seed + times.unwrap_or(0));
         for round in 0..ROUNDS {
-            match storm.draw(200) {
+            match storm.draw(201) {
+                200 => storm.world.engine.refused(LinkId(0)),
                 0 => storm.reload(),
                 1..=4 => storm.command(),
                 5..=9 => storm.later(),
