@@ -452,7 +452,7 @@ fn whatever_comes_is_accounted_for_and_nothing_is_left_behind() {
         assert!(storm.seen > u64::from(ROUNDS) / 10, "it was a storm: {}", storm.seen);
         storm.calm();
         if times.is_some() && seed < 3 {
-            println!("seed {seed}: {}", storm.world.engine.frames());
+            eprintln!("seed {seed}: {}", storm.world.engine.frames());
         }
     }
 }

@@ -13,7 +13,8 @@ use std::ops::Range;
 
 pub use mistake::Mistake;
 
-/// Complaints that are told of one text; of the others, only how many they are.
+/// Complaints that are told of one text, and differences that are logged of two; of the others, only how
+/// many they are.
 pub const TOLD_MAX: usize = 50;
 
 /// Columns of a line of the text that are shown around the word in question.
