@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use crate::config::knob::KNOBS;
 use crate::config::{
-    Config, DestSpec, Method, PortConfig, PortKind, RouteTarget, ServiceKey, ServiceSpec,
+    Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
 };
 use crate::packet::{proto, Endpoint, Family};
 
@@ -33,22 +33,7 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     }
     heading(out, "Routes", config.routes.is_empty())?;
     for (prefix, target) in &config.routes {
-        let network =
-            if prefix.len == 0 { "everything else".to_owned() } else { prefix.to_string() };
-        match target {
-            RouteTarget::Via { gateway, dev: None } => writeln!(out, "  {network}: by {gateway}")?,
-            RouteTarget::Via { gateway, dev: Some(dev) } => {
-                writeln!(out, "  {network}: by {gateway} on {dev}")?;
-            }
-            RouteTarget::Dev(dev) => writeln!(out, "  {network}: directly on {dev}")?,
-            RouteTarget::Local => writeln!(out, "  {network}: all of it is ours")?,
-            RouteTarget::LocalIn(table) => {
-                writeln!(out, "  {network}: ours for packets that ask table {table}")?;
-            }
-            RouteTarget::Rule { mark, mask, table } => {
-                writeln!(out, "  packets marked {mark:#x}/{mask:#x} ask table {table}")?;
-            }
-        }
+        write_route(out, prefix, target)?;
     }
     heading(out, "Neighbours told", config.neighbours.is_empty())?;
     for (addr, mac, dev) in &config.neighbours {
@@ -113,6 +98,24 @@ fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
     }
     writeln!(out)?;
     port.addresses.iter().try_for_each(|prefix| writeln!(out, "    {prefix}"))
+}
+
+fn write_route(out: &mut String, prefix: &Prefix, target: &RouteTarget) -> fmt::Result {
+    let network = if prefix.len == 0 { "everything else".to_owned() } else { prefix.to_string() };
+    match target {
+        RouteTarget::Via { gateway, dev: None } => writeln!(out, "  {network}: by {gateway}"),
+        RouteTarget::Via { gateway, dev: Some(dev) } => {
+            writeln!(out, "  {network}: by {gateway} on {dev}")
+        }
+        RouteTarget::Dev(dev) => writeln!(out, "  {network}: directly on {dev}"),
+        RouteTarget::Local => writeln!(out, "  {network}: all of it is ours"),
+        RouteTarget::LocalIn(table) => {
+            writeln!(out, "  {network}: ours for packets that ask table {table}")
+        }
+        RouteTarget::Rule { mark, mask, table } => {
+            writeln!(out, "  packets marked {mark:#x}/{mask:#x} ask table {table}")
+        }
+    }
 }
 
 fn write_service(out: &mut String, service: &ServiceSpec, dests: &[DestSpec]) -> fmt::Result {
