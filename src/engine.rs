@@ -261,7 +261,13 @@ impl Engine {
     pub fn prefetch<'a>(&self, link: LinkId, frames: impl Iterator<Item = &'a [u8]>) {
         let tap = self.fast.router.link(link).is_some_and(|link| link.tap);
         let front = if tap { eth::HEADER } else { 0 };
-        self.fast.director.prefetch(frames.filter_map(|frame| Flow::glance(frame.get(front..)?)));
+        // What is for us comes from a client, and what travels through us may go to one.
+        let client = |flow: Flow| {
+            let ours = self.fast.router.is_local(flow.dst.addr);
+            (flow.proto, if ours { flow.src } else { flow.dst })
+        };
+        let flows = frames.filter_map(|frame| Flow::glance(frame.get(front..)?));
+        self.fast.director.prefetch(flows.map(client));
     }
 
     /// Books what the slow side says of a packet.

@@ -157,9 +157,9 @@ impl Director {
         Decision::Carry(binding)
     }
 
-    /// Packets of these flows will come next; see [`Table::prefetch`].
-    pub fn prefetch(&self, flows: impl Iterator<Item = Flow>) {
-        self.table.prefetch(flows);
+    /// Packets from or to these clients will come next; see [`Table::prefetch`].
+    pub fn prefetch(&self, clients: impl Iterator<Item = (u8, Endpoint)>) {
+        self.table.prefetch(clients);
     }
 
     /// Bytes of an IP packet that the path to `server` carries, over a link of `mtu` bytes.
