@@ -447,6 +447,8 @@ fn whatever_comes_is_accounted_for_and_nothing_is_left_behind() {
             }
             if round % 100 == 0 {
                 assert_eq!(storm.world.account_is_wrong(), None, "seed {seed}, round {round}");
+                let table = storm.world.engine.director().table();
+                assert_eq!(table.len(), table.iter().count(), "seed {seed}, round {round}");
             }
         }
         assert!(storm.seen > u64::from(ROUNDS) / 10, "it was a storm: {}", storm.seen);
