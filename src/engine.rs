@@ -355,13 +355,14 @@ impl Engine {
     /// none was forwarded, it was one of our own.
     pub fn refused(&mut self, _link: LinkId) {
         let later = &mut self.slow.counters;
-        let sent = [&mut self.forwarded, &mut later.forwarded].into_iter().find(|n| **n > 0);
-        match sent {
-            Some(forwarded) => {
-                *forwarded -= 1;
-                self.drops.add(DropReason::PortRefused);
-            }
-            None => later.own_lost = later.own_lost.wrapping_add(1),
+        if self.forwarded > 0 {
+            self.forwarded -= 1;
+            self.drops.add(DropReason::PortRefused);
+        } else if later.forwarded > 0 {
+            later.forwarded -= 1;
+            later.dropped.add(DropReason::PortRefused);
+        } else {
+            later.own_lost = later.own_lost.wrapping_add(1);
         }
     }
 
