@@ -16,11 +16,14 @@ pub mod neigh;
 pub mod route;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use crate::packet::eth::{ethertype, Ethernet, HEADER};
 use crate::packet::icmp::Neighbour;
-use crate::packet::options::{self, BadOption};
-use crate::packet::{icmp, vnet, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::options::{self, BadOption, Host};
+use crate::packet::{
+    extensions, icmp, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet, Verdict, Why,
+};
 use crate::world::{Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
@@ -104,6 +107,8 @@ struct Role {
     virt: u32,
     /// It is the broadcast address of one of our networks.
     broadcast: bool,
+    /// It is the address of all routers of one of our networks (RFC 4291 section 2.6.1).
+    anycast: bool,
 }
 
 /// A host and router with its ports, addresses, routes and neighbours.
@@ -117,7 +122,11 @@ pub struct Router {
     mark_rules: Vec<(Family, u32, u32, u32)>,
     routes: Table<Target>,
     neighbours: Neighbours,
+    /// The time of day at [`Instant::ZERO`].
+    day: Duration,
 }
+
+const DAY_MS: u128 = 86_400_000;
 
 impl Router {
     /// A router with these ports; link `i` is `links[i]`. Its own addresses and the routes to its
@@ -131,6 +140,7 @@ impl Router {
             routes: Table::new(&mut rng),
             neighbours: Neighbours::new(rng),
             links: Vec::new(),
+            day: Duration::ZERO,
         };
         router.rewire(links.into_iter().map(Some).collect());
         router
@@ -162,6 +172,9 @@ impl Router {
                 self.roles.entry(addr).or_default().own += 1;
                 if let Some(broadcast) = broadcast_of(addr, len) {
                     self.roles.entry(broadcast).or_default().broadcast = true;
+                }
+                if let Some(anycast) = anycast_of(addr, len) {
+                    self.roles.entry(anycast).or_default().anycast = true;
                 }
                 let known = self.routes.exact(addr, len).is_some();
                 if !known && !is_link_local(addr) {
@@ -246,7 +259,7 @@ impl Router {
     pub fn remove_virtual(&mut self, addr: IpAddr) {
         let Some(role) = self.roles.get_mut(&addr) else { return };
         role.virt = role.virt.saturating_sub(1);
-        if role.virt == 0 && role.own == 0 && !role.broadcast {
+        if role.virt == 0 && role.own == 0 && !role.broadcast && !role.anycast {
             self.roles.remove(&addr);
         }
     }
@@ -266,14 +279,23 @@ impl Router {
         let discovery = link.tap
             && Neighbour::is_one(packet.bytes(), &headers)
             && (headers.dst.is_multicast() || self.is_local(headers.dst));
-        if self.is_martian(&headers, discovery) {
+        if self.is_martian(&headers) {
             return Err(Verdict::Drop(DropReason::Martian));
         }
+        if headers.family == Family::V6 {
+            extensions::for_router(packet.bytes()).map_err(bad_extension)?;
+        }
         if self.is_group(headers.dst) {
-            return Err(if discovery {
-                Verdict::Punt(Why::Discovery)
-            } else {
-                Verdict::Drop(DropReason::GroupDestination)
+            return Err(match headers.dst {
+                _ if discovery => Verdict::Punt(Why::Discovery),
+                IpAddr::V6(group)
+                    if headers.proto == proto::ICMPV6
+                        && headers.fragment == Fragment::Whole
+                        && self.listens(packet.link, group) =>
+                {
+                    Verdict::Punt(Why::Local)
+                }
+                _ => Verdict::Drop(DropReason::GroupDestination),
             });
         }
         if group_frame {
@@ -282,16 +304,61 @@ impl Router {
         if discovery {
             return Err(Verdict::Punt(Why::Discovery));
         }
-        options::check(packet.bytes(), &headers).map_err(bad_option)?;
         Ok(headers)
+    }
+
+    /// Looks at the options of an IPv4 packet and does what they ask for.
+    ///
+    /// # Errors
+    /// How its journey ends here.
+    pub fn note_options(
+        &self,
+        now: Instant,
+        packet: &mut Packet,
+        headers: &Headers,
+    ) -> Result<(), Verdict> {
+        let addr = match self.is_local(headers.dst) {
+            true => Some(headers.dst),
+            false => {
+                let back = self.route(headers.src);
+                let nearest = back.and_then(|hop| self.source_for(&hop, headers.src));
+                nearest.or_else(|| self.ingress_source(packet.link, headers.family, headers.src))
+            }
+        };
+        options::note(packet, headers, &self.as_host(now, addr)).map_err(bad_option)
+    }
+
+    /// Who we are to the writers of IPv4 options, by the address `addr` of ours.
+    pub fn as_host(&self, now: Instant, addr: Option<IpAddr>) -> Host<impl Fn(Ipv4Addr) -> bool + '_> {
+        let addr = match addr {
+            Some(IpAddr::V4(addr)) => addr,
+            Some(IpAddr::V6(_)) | None => Ipv4Addr::UNSPECIFIED,
+        };
+        let elsewhere = |addr: Ipv4Addr| {
+            let (is_any, addr) = (addr.is_unspecified(), IpAddr::V4(addr));
+            !(is_any || self.is_local(addr) || self.is_group(addr))
+        };
+        let day = self.day.saturating_add(now.since(Instant::ZERO)).as_millis() % DAY_MS;
+        Host { addr, day_ms: u32::try_from(day).unwrap_or(0), elsewhere }
+    }
+
+    /// What time of day (UTC) it was at the beginning of time.
+    pub const fn set_time_of_day(&mut self, day: Duration) {
+        self.day = day;
     }
 
     /// Whether a packet to `addr` is for us: an address of a port, of a service, of a local
     /// network, or loopback.
     pub fn is_local(&self, addr: IpAddr) -> bool {
-        self.roles.get(&addr).is_some_and(|role| role.own > 0 || role.virt > 0)
+        self.roles.get(&addr).is_some_and(|role| role.own > 0 || role.virt > 0 || role.anycast)
             || addr.is_loopback()
             || self.is_in_local_network(addr)
+    }
+
+    /// Whether `addr` is ours as it is every router's on a network of ours, and of nobody alone.
+    pub fn is_anycast(&self, addr: IpAddr) -> bool {
+        let alone = |role: &Role| role.own == 0 && role.virt == 0 && role.anycast;
+        self.roles.get(&addr).is_some_and(alone)
     }
 
     /// The way to `dst`, which is not ours ([`is_local`](Self::is_local) is asked first). A
@@ -398,6 +465,7 @@ impl Router {
             return self.link(link).is_some_and(|port| port.tap && has(port));
         }
         !addr.is_loopback()
+            && !self.is_anycast(addr)
             && self.is_local(addr)
             && self.link(link).is_some_and(|link| link.tap && link.holds(addr))
     }
@@ -443,33 +511,34 @@ impl Router {
         }
     }
 
-    /// Whether nobody can have sent this (RFC 1812 section 5.3.7, RFC 4291 section 2.5): from one
-    /// of our addresses, a group or nobody, or to loopback, or link-local and for somebody else.
-    fn is_martian(&self, headers: &Headers, discovery: bool) -> bool {
-        let impossible = match headers.src {
-            IpAddr::V4(src) => {
-                src.octets()[0] == 0 || src.is_multicast() || src == Ipv4Addr::BROADCAST
+    /// Whether nobody can have sent this (RFC 1812 section 5.3.7, RFC 4291 section 2.5): from a group or
+    /// loopback, or to loopback; in IPv4 also from one of our addresses or from nobody.
+    fn is_martian(&self, headers: &Headers) -> bool {
+        let impossible = match (headers.src, headers.dst) {
+            (IpAddr::V4(src), dst) => {
+                src.is_unspecified()
+                    || src == Ipv4Addr::BROADCAST
+                    || dst.is_unspecified()
+                    || self.roles.contains_key(&headers.src)
+                    || self.is_in_local_network(headers.src)
             }
-            IpAddr::V6(src) => {
-                (src.is_unspecified() && !discovery)
-                    || src.is_multicast()
-                    || src.to_ipv4_mapped().is_some()
-            }
-        };
-        let zero = match headers.dst {
-            IpAddr::V4(dst) => dst.octets()[0] == 0,
-            IpAddr::V6(dst) => dst.is_unspecified(),
+            (IpAddr::V6(_), _) => false,
         };
         impossible
-            || zero
+            || headers.src.is_multicast()
             || headers.dst.is_loopback()
             || headers.src.is_loopback()
-            || self.roles.contains_key(&headers.src)
-            || self.is_in_local_network(headers.src)
-            || (is_link_local(headers.src)
-                && !is_link_local(headers.dst)
-                && !headers.dst.is_multicast()
-                && !self.is_local(headers.dst))
+    }
+
+    /// Whether we are in an IPv6 group on a port: that of all nodes, of all routers, or of an address.
+    fn listens(&self, link: LinkId, group: Ipv6Addr) -> bool {
+        let all = [0xff02 << 112 | 1, 0xff02 << 112 | 2, 0xff05 << 112 | 2];
+        let mut own = self.link(link).into_iter().flat_map(|link| &link.addresses);
+        all.contains(&group.to_bits())
+            || own.any(|&(own, len)| {
+                let asks = |addr| matches!(addr, IpAddr::V6(own) if icmp::solicited_node(own) == group);
+                asks(own) || anycast_of(own, len).is_some_and(asks)
+            })
     }
 
     fn is_in_local_network(&self, addr: IpAddr) -> bool {
@@ -541,6 +610,19 @@ const fn bad_option(bad: BadOption) -> Verdict {
             Verdict::Punt(Why::Error { error: icmp::Error::Parameter(at), source, reason })
         }
     }
+}
+
+/// What is said about the extension headers of a packet.
+fn bad_extension(extensions::Refused(error): extensions::Refused) -> Verdict {
+    let (reason, source) = (DropReason::ExtensionHeaders, icmp::Source::Destination);
+    error.map_or(Verdict::Drop(reason), |error| Verdict::Punt(Why::Error { error, source, reason }))
+}
+
+/// The address of all routers of an IPv6 network, where it has one.
+fn anycast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
+    let IpAddr::V6(own) = addr else { return None };
+    let host = u128::MAX.checked_shr(u32::from(len)).unwrap_or(0);
+    (len < 127 && !is_link_local(addr)).then(|| Ipv6Addr::from_bits(own.to_bits() & !host).into())
 }
 
 /// The broadcast address of a network, where it has one (RFC 919, RFC 3021).
