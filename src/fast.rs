@@ -16,7 +16,7 @@ use crate::director::{Binding, Decision, Director, Told};
 use crate::net::{is_link_local, Hop, Router};
 use crate::packet::icmp::{Error, Source};
 use crate::packet::tunnel::{Kind, Outer};
-use crate::packet::{ip, options, tunnel, vnet};
+use crate::packet::{extensions, ip, options, tunnel, vnet};
 use crate::packet::{DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Rng};
 
@@ -90,8 +90,13 @@ impl Fast {
         headers: Headers,
         largest: u16,
     ) -> Result<Verdict, Verdict> {
-        if headers.fragment != Fragment::Whole {
-            return Err(Verdict::Punt(Why::Fragment));
+        match headers.fragment {
+            Fragment::Whole => {}
+            _ if extensions::unfit(packet.bytes(), &headers).is_none() => {
+                return Err(Verdict::Punt(Why::Fragment));
+            }
+            Fragment::Later => return Err(Verdict::Punt(Why::Local)),
+            Fragment::First => {}
         }
         let binding = match self.director.request(now, packet, &headers) {
             Decision::Carry(binding) => binding,
@@ -127,16 +132,15 @@ impl Fast {
         }
     }
 
-    /// What a client is told about the tunnel to its server. The kernel counts a plain tunnel's header
-    /// whatever the type; the next packet that is too long is told the rest.
+    /// What a client is told about the tunnel to its server.
     fn retold(&self, told: Told) -> Error {
         match told {
             Told::Error(error) => error,
-            Told::TooBig { server, mtu } => {
+            Told::TooBig { server, mtu, kind } => {
                 let link = self.router.route(server).map_or(u16::MAX, |hop| hop.mtu);
                 let mtu = mtu.map_or(link, |mtu| mtu.min(link));
-                let inner = tunnel::inner_mtu(mtu, Family::of(server), Kind::Ipip);
-                Error::TooBig(u32::from(inner))
+                let inner = tunnel::inner_mtu(mtu, Family::of(server), kind);
+                Error::TooBig(u32::from(inner.unwrap_or(mtu)))
             }
         }
     }
@@ -156,6 +160,9 @@ impl Fast {
         }
         if self.router.is_local(server) {
             self.help(now, packet, &headers, binding)?;
+            if binding.forward == Forward::Masq {
+                packet.unsummed = None;
+            }
             forward::deliver(packet, &headers, binding).map_err(Verdict::Drop)?;
             return Err(Verdict::Punt(Why::Local));
         }
@@ -179,6 +186,9 @@ impl Fast {
         // A tunnel's outer header is of our own making: also what is behind an IPv6 one may be cut.
         let outer_six = binding.forward == Forward::Tunnel && server.is_ipv6();
         let too_long = outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu);
+        // In a tunnel of the other family nobody remembers how long the fragments were.
+        let crosses = binding.forward == Forward::Tunnel && headers.family != Family::of(server);
+        let largest = if crosses { u16::MAX } else { largest };
         let largest = if too_long { largest.min(hop.mtu) } else { largest };
         Ok(self.leave(now, packet, hop, largest))
     }
@@ -206,7 +216,8 @@ impl Fast {
     ) -> Result<(), Verdict> {
         let tunnelled = binding.forward == Forward::Tunnel;
         let room = match tunnelled {
-            true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr), binding.tunnel),
+            true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr), binding.tunnel)
+                .ok_or(Verdict::Drop(DropReason::TooBig))?,
             false => hop.mtu,
         };
         let may_cut = !headers.dont_fragment
@@ -216,8 +227,12 @@ impl Fast {
             Family::V6 => longest.min(usize::from(largest)),
             Family::V4 => longest,
         };
-        if len <= usize::from(room) || may_cut || binding.quotes_at.is_some() {
+        let is_error = binding.quotes_at.is_some();
+        if len <= usize::from(room) || may_cut || is_error && headers.family == Family::V4 {
             return Ok(());
+        }
+        if is_error {
+            return Err(Verdict::Drop(DropReason::TooBig));
         }
         Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))
     }
@@ -257,7 +272,9 @@ impl Fast {
         }
         // IPv6 is put together before anybody looks where it goes, IPv4 when it is about to leave.
         let is_v6 = headers.family == Family::V6;
-        let in_pieces = headers.fragment != Fragment::Whole && self.director.wants_whole(&headers);
+        let in_pieces = headers.fragment != Fragment::Whole
+            && self.director.wants_whole(&headers)
+            && extensions::unfit(packet.bytes(), &headers).is_none();
         if in_pieces && is_v6 {
             return Err(Verdict::Punt(Why::Fragment));
         }
@@ -282,7 +299,11 @@ impl Fast {
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
         headers.ttl = headers.ttl.saturating_sub(1);
-        if let Decision::Carry(binding) = self.director.related(now, packet, &headers) {
+        let related = self.director.related(now, packet, &headers);
+        if let Decision::Drop(DropReason::TransportShort) = related {
+            return Err(Verdict::Drop(DropReason::TransportShort));
+        }
+        if let Decision::Carry(binding) = related {
             // It was forwarded once already, and is once more: the kernel counts both.
             if headers.ttl <= 1 {
                 return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
@@ -321,7 +342,11 @@ impl Fast {
         if packet.recorded == 0 {
             return;
         }
-        if let Some(IpAddr::V4(own)) = self.router.source_for(hop, dst) {
+        // What was translated is routed again as if it were our own.
+        let src = Headers::quoted(packet.bytes()).map_or(dst, |headers| headers.src);
+        let rerouted = self.director.knobs.snat_reroute && self.router.is_local(src);
+        let own = if rerouted { Some(src) } else { self.router.source_for(hop, dst) };
+        if let Some(IpAddr::V4(own)) = own {
             options::record(packet, own);
         }
     }

@@ -30,7 +30,7 @@ use crate::config::{DestSpec, Refusal, ServiceKey, ServiceSpec};
 use crate::conn::state::{self, SctpState, TcpState, Timeouts};
 use crate::conn::{Conn, ConnId, Direction, Flags, Forward, State, Table};
 use crate::packet::l4::Event;
-use crate::packet::{icmp, proto, DropReason, Family, Endpoint, Flow, Headers, Packet};
+use crate::packet::{icmp, proto, tunnel, DropReason, Endpoint, Family, Flow, Headers, Packet};
 use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
 use defence::Defence;
@@ -81,6 +81,8 @@ pub enum Told {
         server: IpAddr,
         /// What its path carries.
         mtu: Option<u16>,
+        /// In what kind of tunnel.
+        kind: tunnel::Kind,
     },
 }
 
@@ -132,6 +134,9 @@ impl Director {
         }
         if let Some(quote) = related::quote(packet.bytes(), headers) {
             return self.related_request(now, packet, headers, &quote);
+        }
+        if self.knobs.schedule_icmp && related::quotes_too_little(packet.bytes(), headers) {
+            return Decision::Drop(DropReason::TransportShort);
         }
         if !is_known(headers.proto) {
             return Decision::Pass;

@@ -13,6 +13,7 @@
 
 pub mod limit;
 pub mod neigh;
+mod odd;
 pub mod route;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,13 +21,14 @@ use std::time::Duration;
 
 use crate::packet::eth::{ethertype, Ethernet, HEADER};
 use crate::packet::icmp::Neighbour;
-use crate::packet::options::{self, BadOption, Host};
 use crate::packet::{
-    extensions, icmp, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet, Verdict, Why,
+    extensions, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet, Verdict,
+    Why,
 };
 use crate::world::{Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
+use odd::{anycast_of, bad_extension};
 use route::{Table, Target};
 
 /// A port of ours.
@@ -125,8 +127,6 @@ pub struct Router {
     /// The time of day at [`Instant::ZERO`].
     day: Duration,
 }
-
-const DAY_MS: u128 = 86_400_000;
 
 impl Router {
     /// A router with these ports; link `i` is `links[i]`. Its own addresses and the routes to its
@@ -307,58 +307,12 @@ impl Router {
         Ok(headers)
     }
 
-    /// Looks at the options of an IPv4 packet and does what they ask for.
-    ///
-    /// # Errors
-    /// How its journey ends here.
-    pub fn note_options(
-        &self,
-        now: Instant,
-        packet: &mut Packet,
-        headers: &Headers,
-    ) -> Result<(), Verdict> {
-        let addr = match self.is_local(headers.dst) {
-            true => Some(headers.dst),
-            false => {
-                let back = self.route(headers.src);
-                let nearest = back.and_then(|hop| self.source_for(&hop, headers.src));
-                nearest.or_else(|| self.ingress_source(packet.link, headers.family, headers.src))
-            }
-        };
-        options::note(packet, headers, &self.as_host(now, addr)).map_err(bad_option)
-    }
-
-    /// Who we are to the writers of IPv4 options, by the address `addr` of ours.
-    pub fn as_host(&self, now: Instant, addr: Option<IpAddr>) -> Host<impl Fn(Ipv4Addr) -> bool + '_> {
-        let addr = match addr {
-            Some(IpAddr::V4(addr)) => addr,
-            Some(IpAddr::V6(_)) | None => Ipv4Addr::UNSPECIFIED,
-        };
-        let elsewhere = |addr: Ipv4Addr| {
-            let (is_any, addr) = (addr.is_unspecified(), IpAddr::V4(addr));
-            !(is_any || self.is_local(addr) || self.is_group(addr))
-        };
-        let day = self.day.saturating_add(now.since(Instant::ZERO)).as_millis() % DAY_MS;
-        Host { addr, day_ms: u32::try_from(day).unwrap_or(0), elsewhere }
-    }
-
-    /// What time of day (UTC) it was at the beginning of time.
-    pub const fn set_time_of_day(&mut self, day: Duration) {
-        self.day = day;
-    }
-
     /// Whether a packet to `addr` is for us: an address of a port, of a service, of a local
     /// network, or loopback.
     pub fn is_local(&self, addr: IpAddr) -> bool {
         self.roles.get(&addr).is_some_and(|role| role.own > 0 || role.virt > 0 || role.anycast)
             || addr.is_loopback()
             || self.is_in_local_network(addr)
-    }
-
-    /// Whether `addr` is ours as it is every router's on a network of ours, and of nobody alone.
-    pub fn is_anycast(&self, addr: IpAddr) -> bool {
-        let alone = |role: &Role| role.own == 0 && role.virt == 0 && role.anycast;
-        self.roles.get(&addr).is_some_and(alone)
     }
 
     /// The way to `dst`, which is not ours ([`is_local`](Self::is_local) is asked first). A
@@ -511,36 +465,6 @@ impl Router {
         }
     }
 
-    /// Whether nobody can have sent this (RFC 1812 section 5.3.7, RFC 4291 section 2.5): from a group or
-    /// loopback, or to loopback; in IPv4 also from one of our addresses or from nobody.
-    fn is_martian(&self, headers: &Headers) -> bool {
-        let impossible = match (headers.src, headers.dst) {
-            (IpAddr::V4(src), dst) => {
-                src.is_unspecified()
-                    || src == Ipv4Addr::BROADCAST
-                    || dst.is_unspecified()
-                    || self.roles.contains_key(&headers.src)
-                    || self.is_in_local_network(headers.src)
-            }
-            (IpAddr::V6(_), _) => false,
-        };
-        impossible
-            || headers.src.is_multicast()
-            || headers.dst.is_loopback()
-            || headers.src.is_loopback()
-    }
-
-    /// Whether we are in an IPv6 group on a port: that of all nodes, of all routers, or of an address.
-    fn listens(&self, link: LinkId, group: Ipv6Addr) -> bool {
-        let all = [0xff02 << 112 | 1, 0xff02 << 112 | 2, 0xff05 << 112 | 2];
-        let mut own = self.link(link).into_iter().flat_map(|link| &link.addresses);
-        all.contains(&group.to_bits())
-            || own.any(|&(own, len)| {
-                let asks = |addr| matches!(addr, IpAddr::V6(own) if icmp::solicited_node(own) == group);
-                asks(own) || anycast_of(own, len).is_some_and(asks)
-            })
-    }
-
     fn is_in_local_network(&self, addr: IpAddr) -> bool {
         !self.local.is_empty() && self.local.lookup(addr).is_some()
     }
@@ -599,32 +523,6 @@ fn take_ethernet(link: &Link, packet: &mut Packet) -> Result<bool, Verdict> {
     }
 }
 
-/// What is said about the options of a packet, in the name of the address that it was sent to if that
-/// is ours.
-const fn bad_option(bad: BadOption) -> Verdict {
-    let reason = DropReason::IpOptions;
-    match bad {
-        BadOption::SourceRoute => Verdict::Drop(reason),
-        BadOption::Malformed(at) => {
-            let source = icmp::Source::Destination;
-            Verdict::Punt(Why::Error { error: icmp::Error::Parameter(at), source, reason })
-        }
-    }
-}
-
-/// What is said about the extension headers of a packet.
-fn bad_extension(extensions::Refused(error): extensions::Refused) -> Verdict {
-    let (reason, source) = (DropReason::ExtensionHeaders, icmp::Source::Destination);
-    error.map_or(Verdict::Drop(reason), |error| Verdict::Punt(Why::Error { error, source, reason }))
-}
-
-/// The address of all routers of an IPv6 network, where it has one.
-fn anycast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
-    let IpAddr::V6(own) = addr else { return None };
-    let host = u128::MAX.checked_shr(u32::from(len)).unwrap_or(0);
-    (len < 127 && !is_link_local(addr)).then(|| Ipv6Addr::from_bits(own.to_bits() & !host).into())
-}
-
 /// The broadcast address of a network, where it has one (RFC 919, RFC 3021).
 fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
     let IpAddr::V4(addr) = addr else { return None };
@@ -636,7 +534,7 @@ fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::packet::ip::Fresh;
-    use crate::packet::{eth, proto};
+    use crate::packet::{eth, icmp};
 
     const OURS: Mac = Mac([2, 0, 0, 0, 1, 1]);
     const PEER: Mac = Mac([2, 0, 0, 0, 1, 9]);
@@ -706,12 +604,16 @@ mod tests {
         for src in ["10.77.1.1", "10.77.1.100", "10.91.0.7", "127.0.0.1", "224.0.0.1", "0.0.0.0"] {
             assert_eq!(dropped(&router, src, "10.9.9.9"), Some(DropReason::Martian), "{src}");
         }
-        for src in ["10.77.2.255", "255.255.255.255", "0.1.2.3"] {
+        for src in ["10.77.2.255", "255.255.255.255"] {
             assert_eq!(dropped(&router, src, "10.9.9.9"), Some(DropReason::Martian), "{src}");
         }
-        for src in ["fd77:1::1", "::1", "ff02::1", "::", "::ffff:10.0.0.1", "fe80::9"] {
+        for src in ["::1", "ff02::1"] {
             assert_eq!(dropped(&router, src, "fd99::1"), Some(DropReason::Martian), "{src}");
         }
+        for src in ["fd77:1::1", "::", "::ffff:10.0.0.1", "fe80::9"] {
+            assert_eq!(dropped(&router, src, "fd99::1"), None, "{src}: where it goes decides");
+        }
+        assert_eq!(dropped(&router, "0.1.2.3", "10.9.9.9"), None, "any network is as good");
         assert_eq!(dropped(&router, "10.5.0.1", "127.0.0.1"), Some(DropReason::Martian));
         assert_eq!(dropped(&router, "fe80::9", "fd77:1::1"), None);
         assert_eq!(dropped(&router, "10.77.3.0", "10.9.9.9"), None, "a /31 has no broadcast");

@@ -10,7 +10,7 @@
 
 use super::icmp::Error;
 use super::ip::V6_HEADER;
-use super::proto;
+use super::{proto, Family, Fragment, Headers};
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -63,6 +63,34 @@ pub fn for_host(packet: &[u8]) -> Result<(), Refused> {
         }
         field = here;
     }
+}
+
+/// Why an IPv6 fragment is not put together with others but travels on as it is; a host says so to its
+/// sender. A first one has the whole transport header (RFC 8200 section 4.5), all but the last are a
+/// multiple of eight bytes long.
+pub fn unfit(packet: &[u8], headers: &Headers) -> Option<Error> {
+    const FRAGMENT: u8 = 44;
+    if headers.family == Family::V4 || headers.fragment == Fragment::Whole {
+        return None;
+    }
+    let (mut field, mut at) = (6, V6_HEADER);
+    while *packet.get(field)? != FRAGMENT {
+        let unit = if packet[field] == proto::AH { 4 } else { 8 };
+        field = at;
+        at += 8 + usize::from(*packet.get(at + 1)?) * unit;
+    }
+    let needed = match headers.proto {
+        proto::TCP => 20,
+        proto::UDP | proto::ICMPV6 => 8,
+        _ => 1,
+    };
+    let is_short = usize::from(headers.transport) + needed > usize::from(headers.len);
+    if headers.fragment == Fragment::First && is_short {
+        return parameter(3, 0).0;
+    }
+    let more = packet.get(at + 3)? & 1 != 0;
+    let len = usize::from(headers.len).checked_sub(at + 8)?;
+    (more && len % 8 != 0).then_some(parameter(0, 4).0).flatten()
 }
 
 /// A routing header; none is followed. Gives where it ends.

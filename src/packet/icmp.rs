@@ -456,7 +456,7 @@ mod tests {
     fn an_error_quotes_what_fits_and_has_the_kernels_tos() {
         for (src, dst, max, tos) in [(v4(2), v4(1), 576, 0xd0), (v6(2), v6(1), 1280, 0)] {
             let about = packet(src, dst, proto::UDP, 0x11, &[7; 1400]);
-            let told = error(&about, Error::TooBig(1300), dst, 99).unwrap();
+            let told = error(&about, Error::TooBig(1300), dst, 99, &[]).unwrap();
             let headers = Headers::of(told.bytes()).unwrap();
             assert_eq!((told.len(), headers.tos, headers.ttl), (max, tos, 64));
             assert_eq!((headers.src, headers.dst, told.link), (dst, src, LinkId(3)));
@@ -474,7 +474,7 @@ mod tests {
              4500001d12344000401112e80a5a01010a50000a0fa0270f00093b7878");
         let about = Packet::copy_of(LinkId(0), &about);
         let source = [10, 80, 0, 10].into();
-        let told = error(&about, Error::PortUnreachable, source, 0xa263).unwrap();
+        let told = error(&about, Error::PortUnreachable, source, 0xa263, &[]).unwrap();
         assert_eq!(told.bytes(), right);
     }
 
@@ -486,8 +486,8 @@ mod tests {
                          6162636465666768");
         let mut packet = Packet::copy_of(LinkId(0), &request);
         let headers = Headers::parse(&mut packet).unwrap();
-        assert!(is_intact(packet.bytes(), &headers) && is_echo_request(packet.bytes(), &headers));
-        echo_reply(&mut packet, &headers, 0xaf1b).unwrap();
+        assert!(is_intact(packet.bytes(), &headers) && is_question(packet.bytes(), &headers));
+        reply(&mut packet, &headers, 0xaf1b, &[], 0).unwrap();
         assert_eq!(packet.bytes(), right);
     }
 
@@ -503,7 +503,7 @@ mod tests {
         fill_checksum(&mut message, v6(2), v6(1));
         let mut packet = packet(v6(2), v6(1), proto::ICMPV6, 0x20, &message);
         let headers = Headers::parse(&mut packet).unwrap();
-        echo_reply(&mut packet, &headers, 0).unwrap();
+        reply(&mut packet, &headers, 0, &[], 0).unwrap();
         let headers = Headers::of(packet.bytes()).unwrap();
         assert_eq!((headers.src, headers.dst, headers.tos), (v6(1), v6(2), 0x20));
         assert!(is_intact(packet.bytes(), &headers));
@@ -514,7 +514,7 @@ mod tests {
     fn nothing_is_said_about_errors_groups_and_nobody() {
         let told = |src, dst, proto, payload: &[u8]| {
             let source = if Family::of(src) == Family::V4 { v4(1) } else { v6(1) };
-            error(&packet(src, dst, proto, 0, payload), Error::TimeExceeded, source, 0).is_ok()
+            error(&packet(src, dst, proto, 0, payload), Error::TimeExceeded, source, 0, &[]).is_ok()
         };
         assert!(told(v4(2), v4(9), proto::UDP, &[0; 8]));
         assert!(told(v4(2), v4(9), proto::ICMP, &[8; 8]));
@@ -533,18 +533,18 @@ mod tests {
         assert!(!told(Ipv6Addr::UNSPECIFIED.into(), v6(9), proto::UDP, &[0; 8]));
         let mut later = packet(v4(2), v4(9), proto::UDP, 0, &[0; 8]);
         later.bytes_mut()[7] = 1;
-        assert!(error(&later, Error::TimeExceeded, v4(1), 0).is_err());
+        assert!(error(&later, Error::TimeExceeded, v4(1), 0, &[]).is_err());
     }
 
     #[test]
     fn an_unknown_header_is_pointed_at() {
         let options = [99, 0, 1, 4, 0, 0, 0, 0, 1, 2, 3];
         let about = packet(v6(2), v6(1), 60, 0, &options);
-        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0).unwrap();
+        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[]).unwrap();
         assert_eq!(told.bytes()[40..42], [4, 1]);
         assert_eq!(told.bytes()[44..48], [0, 0, 0, 40]);
         let about = packet(v6(2), v6(1), 99, 0, &[1]);
-        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0).unwrap();
+        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[]).unwrap();
         assert_eq!(told.bytes()[44..48], [0, 0, 0, 6]);
     }
 

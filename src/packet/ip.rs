@@ -104,7 +104,8 @@ impl Headers {
         let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| DropReason::IpHeaderLength)?;
         let header_len = header.slice().len();
         let len = header.total_len();
-        if usize::from(len) < header_len || (!quoted && usize::from(len) > bytes.len()) {
+        let fits = (header_len..=bytes.len()).contains(&usize::from(len));
+        if !quoted && !fits {
             return Err(DropReason::IpLength);
         }
         if !quoted && checksum::of(header.slice()) != 0 {

@@ -5,7 +5,7 @@
 //! routing is refused in silence, and only if nothing is malformed; that no label of a security option
 //! (CIPSO) is known; that a recorded route, a timestamp and a label come back in answers and errors.
 //!
-//! Left out on purpose: source routes never come back, for such packets are dropped.
+//! Left out on purpose: source routes never come back; who came by one is told nothing.
 
 use std::net::Ipv4Addr;
 
@@ -135,9 +135,15 @@ pub fn echo<F: Fn(Ipv4Addr) -> bool>(
     let options = header.get(V4_HEADER..).unwrap_or_default();
     let wrong = wrong.map_or(usize::MAX, |at| usize::from(at).saturating_sub(V4_HEADER));
     let found = |kind: u8| {
-        let last = all(options).take_while(|&(at, option)| option[0] == CIPSO || wrong >= at + option.len());
+        let last = all(options)
+            .take_while(|&(at, option)| option[0] == CIPSO || wrong >= at + option.len());
         last.filter(|(_, option)| option[0] == kind).map(|(_, option)| option).next()
     };
+    // Who came by a source route would be answered by it.
+    let came_by = |option: &[u8]| option.get(2).is_some_and(|&pointer| pointer >= 8);
+    if [LOOSE_SOURCE_ROUTE, STRICT_SOURCE_ROUTE].into_iter().filter_map(found).any(came_by) {
+        return None;
+    }
     if let Some(option) = found(RECORD_ROUTE) {
         let start = out.len;
         out.add(option);

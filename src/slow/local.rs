@@ -8,8 +8,8 @@
 
 use super::{echo_of, Outcome, Slow};
 use crate::net::Router;
-use crate::packet::icmp::{self, Error, Source};
 use crate::packet::extensions::{self, Refused};
+use crate::packet::icmp::{self, Error, Source};
 use crate::packet::ip::Fresh;
 use crate::packet::options::Echo;
 use crate::packet::{checksum, proto, DropReason, Family, Fragment, Headers, Packet};
@@ -30,11 +30,14 @@ const ACK: u8 = 0x10;
 
 impl Slow {
     /// Takes an IP packet for an address of ours.
-    pub(super) fn local(&mut self, now: Instant, net: &mut Router, packet: Packet) -> Outcome {
+    pub(super) fn local(&mut self, now: Instant, net: &mut Router, mut packet: Packet) -> Outcome {
         let headers = match Headers::of(packet.bytes()) {
             Ok(headers) => headers,
             Err(reason) => return Outcome::Dropped(reason),
         };
+        if let Some(error) = extensions::unfit(packet.bytes(), &headers) {
+            return self.refuse(now, net, &packet, error);
+        }
         if headers.fragment != Fragment::Whole {
             return self.gather(now, &packet);
         }
@@ -66,7 +69,10 @@ impl Slow {
                 Err(reason) => Outcome::Dropped(reason),
             },
             (proto::UDP, _) => match check_udp(&packet, &headers) {
-                Ok(()) => self.refuse(now, net, &packet, Error::PortUnreachable),
+                Ok(len) => {
+                    packet.truncate(usize::from(headers.transport) + len);
+                    self.refuse(now, net, &packet, Error::PortUnreachable)
+                }
                 Err(reason) => Outcome::Dropped(reason),
             },
             // Neither who tells what groups it is in nor a packet that says that it carries nothing
@@ -115,11 +121,7 @@ impl Slow {
 }
 
 /// The answer to a segment for a port where nobody listens; `None` for a reset.
-fn reset(
-    packet: &Packet,
-    headers: &Headers,
-    options: &Echo,
-) -> Result<Option<Packet>, DropReason> {
+fn reset(packet: &Packet, headers: &Headers, options: &Echo) -> Result<Option<Packet>, DropReason> {
     let segment = headers.payload(packet.bytes());
     if segment.len() < TCP_HEADER {
         return Err(DropReason::TransportShort);
@@ -163,8 +165,9 @@ fn reset(
     Ok(Some(answer))
 }
 
-/// Whether a datagram is worth an error (RFC 768, RFC 8200 section 8.1).
-fn check_udp(packet: &Packet, headers: &Headers) -> Result<(), DropReason> {
+/// How long a datagram is that is worth an error (RFC 768, RFC 8200 section 8.1). What lies behind it may
+/// be part of the checksum, since the kernel sums up whole packets where it puts them together.
+fn check_udp(packet: &Packet, headers: &Headers) -> Result<usize, DropReason> {
     let segment = headers.payload(packet.bytes());
     if segment.len() < UDP_HEADER {
         return Err(DropReason::TransportShort);
@@ -172,17 +175,14 @@ fn check_udp(packet: &Packet, headers: &Headers) -> Result<(), DropReason> {
     let len = usize::from(u16::from_be_bytes([segment[4], segment[5]]));
     let datagram = segment.get(..len).filter(|datagram| datagram.len() >= UDP_HEADER);
     let datagram = datagram.ok_or(DropReason::TransportShort)?;
-    let unsummed = datagram[6..8] == [0, 0];
-    let right = match headers.family {
-        Family::V4 if unsummed => true,
-        Family::V6 if unsummed => false,
-        _ => checksum::transport(headers.src, headers.dst, proto::UDP, datagram) == 0,
+    let is_right =
+        |bytes: &[u8]| checksum::transport(headers.src, headers.dst, proto::UDP, bytes) == 0;
+    let right = match (headers.family, datagram[6..8] == [0, 0]) {
+        (Family::V4, true) => true,
+        (Family::V6, true) => false,
+        _ => is_right(datagram) || is_right(segment),
     };
-    if right {
-        Ok(())
-    } else {
-        Err(DropReason::TransportChecksum)
-    }
+    right.then_some(len).ok_or(DropReason::TransportChecksum)
 }
 
 #[cfg(test)]
