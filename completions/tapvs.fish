@@ -39,7 +39,7 @@ complete -c tapvs -n __fish_use_subcommand -a reload -d 'Have a running tapvs re
 complete -c tapvs -n __fish_use_subcommand -a save -d 'Print what a running tapvs runs as a rules file that makes the same state: the rules it has read, and what ipvsadm changed since'
 complete -c tapvs -n __fish_use_subcommand -a ipvsadm -d 'Be ipvsadm: `tapvs ipvsadm -Ln` is `ipvsadm -Ln`, asked of a running tapvs'
 complete -c tapvs -n __fish_use_subcommand -a proc -d 'Print what the kernel\'s /proc/net/NAME would say of a running tapvs: ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app'
-complete -c tapvs -n '__fish_seen_subcommand_from run' -s r -l rules -r -F -d 'the rules file; - reads standard input'
+complete -c tapvs -n '__fish_seen_subcommand_from run' -s r -l rules -r -F -d 'the same, as the other words take it'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -l watch -d 'read the rules again whenever the file changes; SIGHUP does so at any time'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -l socket -r -F -d 'the control socket, where ipvsadm asks; else $TAPVS_SOCKET, $RUNTIME_DIRECTORY/tapvs.sock, or /run/tapvs.sock'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -l engine -x -a 'auto drain' -d 'how frames are moved: auto (io_uring where the kernel has it), or drain (one a call)'
@@ -48,6 +48,7 @@ complete -c tapvs -n '__fish_seen_subcommand_from run' -l seed -x -d 'make chanc
 complete -c tapvs -n '__fish_seen_subcommand_from run' -s v -l verbose -d 'log more: the level debug, as the manual tells'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -s q -l quiet -d 'log warnings and errors only'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -s h -l help -d 'print a help'
+complete -c tapvs -n '__fish_seen_subcommand_from run' -F
 complete -c tapvs -n '__fish_seen_subcommand_from check' -l lint -d 'tell instead, line by line, what is legal and will not work'
 complete -c tapvs -n '__fish_seen_subcommand_from check' -s v -l verbose -d 'log more: the level debug, as the manual tells'
 complete -c tapvs -n '__fish_seen_subcommand_from check' -s q -l quiet -d 'log warnings and errors only'

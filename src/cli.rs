@@ -121,7 +121,7 @@ fn obey(args: Args) -> Result<u8, Failure> {
         }
         Some(Wish::Run(wish)) => {
             log(wish.verbose, wish.quiet);
-            run_director(&wish).map(|()| exit::FINE)
+            run_director(&wish, rules_of(&wish)?).map(|()| exit::FINE)
         }
         Some(Wish::Check(wish)) => {
             log(wish.verbose, wish.quiet);
@@ -164,47 +164,66 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     Ok(exit::WARNED)
 }
 
-fn run_director(wish: &Run) -> Result<(), Failure> {
-    if wish.watch && wish.rules == "-" {
+/// The one rules file that a run was given.
+fn rules_of(wish: &Run) -> Result<&str, Failure> {
+    let why = match (&wish.file, &wish.rules) {
+        (Some(file), None) | (None, Some(file)) => return Ok(file),
+        (Some(file), Some(other)) => format!("either `{file}` or `-r {other}`, not both"),
+        (None, None) => "which rules file? `tapvs run FILE`".to_owned(),
+    };
+    Err(Failure::Usage(format!("tapvs run: {why}")))
+}
+
+fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
+    if wish.watch && file == "-" {
         let why = "tapvs run: --watch needs a file, and standard input is none";
         return Err(Failure::Usage(why.to_owned()));
     }
-    let mut config = load(&wish.rules)?;
+    let mut config = load(file)?;
     if config.ports.is_empty() {
-        warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", wish.rules);
+        warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", label(file));
     }
     system::complete(&mut config);
     let seed = match wish.seed {
         Some(seed) => seed,
         None => system::random_seed()?,
     };
-    let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
+    let engine = Engine::new(&config, seed).map_err(|why| refused(file, &why))?;
     let socket = Wanted::new(wish.socket.as_deref());
     let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
     let workers = wish.workers.unwrap_or_else(processors);
     debug!("seed {seed}, workers {workers}, control socket {}", socket.path.display());
     let plan = Plan { wish: wish.engine, workers };
-    Ok(system::reactor::run(&config, engine, &RulesFile(wish), plan, &socket)?)
+    Ok(system::reactor::run(
+        &config,
+        engine,
+        &RulesFile { file, watch: wish.watch },
+        plan,
+        &socket,
+    )?)
 }
 
 /// The rules file of a run, to be read again.
-struct RulesFile<'a>(&'a Run);
+struct RulesFile<'a> {
+    file: &'a str,
+    watch: bool,
+}
 
 impl system::reactor::Rules for RulesFile<'_> {
     fn read(&self) -> Result<Config, String> {
-        if self.0.rules == "-" {
+        if self.file == "-" {
             return Err("the rules came from standard input and cannot be read again".to_owned());
         }
-        load(&self.0.rules).map_err(Failure::text)
+        load(self.file).map_err(Failure::text)
     }
 
     fn stamp(&self) -> Option<u64> {
         use std::hash::{DefaultHasher, Hash, Hasher};
-        if !self.0.watch {
+        if !self.watch {
             return None;
         }
         let mut hasher = DefaultHasher::new();
-        if let Ok(about) = fs::metadata(&self.0.rules) {
+        if let Ok(about) = fs::metadata(self.file) {
             (about.len(), about.modified().ok()).hash(&mut hasher);
         }
         Some(hasher.finish())

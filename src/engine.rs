@@ -149,6 +149,7 @@ impl Engine {
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
+            | Command::ClearMarkRules(_)
             | Command::StartDaemon(_)
             | Command::StopDaemon(_) => Ok(()),
         };
@@ -449,6 +450,7 @@ const fn is_wiring(command: &Command) -> bool {
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
+            | Command::ClearMarkRules(_)
     )
 }
 

@@ -65,7 +65,7 @@ pub(super) enum Wish {
     subcommand,
     name = "run",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} -r /etc/tapvs.rules",
+    example = "{command_name} /etc/tapvs.rules",
     error_code(0, "ended by a signal"),
     error_code(1, "a port could not be opened, or all are gone"),
     error_code(2, "the command line was not understood"),
@@ -73,8 +73,11 @@ pub(super) enum Wish {
 )]
 pub(super) struct Run {
     /// the rules file; - reads standard input
+    #[argh(positional)]
+    pub(super) file: Option<String>,
+    /// the same, as the other words take it
     #[argh(option, short = 'r', arg_name = "file")]
-    pub(super) rules: String,
+    pub(super) rules: Option<String>,
     /// read the rules again whenever the file changes; SIGHUP does so at any time
     #[argh(switch)]
     pub(super) watch: bool,
