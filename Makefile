@@ -14,10 +14,12 @@ TAPVS ?= $(CURDIR)/target/debug/tapvs
 export TAPVS
 
 # tool=package: what the build and the tests need beyond Rust.
-TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
-	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk vsftpd=vsftpd lftp=lftp unshare=util-linux watch=procps openssl=openssl \
-	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
+BUILD_TOOLS := cc=gcc ld=binutils
+DEMO_TOOLS := $(BUILD_TOOLS) ip=iproute2 sysctl=procps curl=curl ping=iputils-ping ethtool=ethtool python3=python3 \
+	timeout=coreutils awk=mawk
+TOOLS := $(DEMO_TOOLS) tcpdump=tcpdump iperf3=iperf3 socat=socat dig=bind9-dnsutils wrk=wrk vsftpd=vsftpd lftp=lftp \
+	unshare=util-linux watch=procps openssl=openssl ipvsadm=ipvsadm ldirectord=ldirectord \
+	prometheus-node-exporter=prometheus-node-exporter
 
 # Where `make install` puts what `make build` has built.
 DESTDIR ?=
@@ -123,6 +125,7 @@ uninstall: ## take away what they have put there
 docs: ## write manual pages and completions anew; a test tells when they are stale
 	UPDATE=1 $(CARGO) test --locked --test docs
 
+demo: TOOLS = $(DEMO_TOOLS)
 demo: deps build ## watch three servers share the requests of a client, by NAT, direct routing and tunnel
 	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/demo.sh
 

@@ -1,4 +1,4 @@
-//! What is asked of us: `run`, `check`, `realserver`, `reload`, `save`, `proc`, and help.
+//! What is asked of us: `run`, `check`, `realserver`, `reload`, `save`, `status`, `proc`, and help.
 //!
 //! Arguments become one of a few typed wishes; the wish is done; its outcome becomes words and an
 //! exit code ([`exit`]). What was asked for goes to standard output, everything else to standard
@@ -85,6 +85,7 @@ enum Wish {
     Realserver(Realserver),
     Reload(Reload),
     Save(Save),
+    Status(Status),
     Ipvsadm(Ipvsadm),
     Proc(Proc),
 }
@@ -258,6 +259,23 @@ struct Save {
     socket: Option<String>,
 }
 
+/// Tell what became of every frame that a running tapvs has received: forwarded, answered, or dropped
+/// and why; whom its addresses are disputed by; and which next hops of its real servers do not answer.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "status",
+    help_triggers("-h", "--help", "help"),
+    error_code(0, "printed"),
+    error_code(1, "no tapvs answers, or it ended in the middle of its answer"),
+    error_code(2, "the command line was not understood")
+)]
+struct Status {
+    /// the control socket of the tapvs to ask
+    #[argh(option, arg_name = "path")]
+    socket: Option<String>,
+}
+
 /// Be ipvsadm: `tapvs ipvsadm -Ln` is `ipvsadm -Ln`, asked of a running tapvs. A link of that name
 /// to this program does the same, and so do links named ipvsadm-save and ipvsadm-restore.
 #[derive(FromArgs, ArgsInfo)]
@@ -395,6 +413,7 @@ fn obey(args: Args) -> Result<u8, Failure> {
         }
         Some(Wish::Reload(wish)) => ask::reload(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Save(wish)) => ask::save(&wish).map(|()| exit::FINE),
+        Some(Wish::Status(wish)) => ask::status(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Proc(wish)) => {
             log_to_stderr(verbose, quiet);
             procfs::run(&wish).map(|()| exit::FINE)
@@ -407,8 +426,9 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     system::complete(&mut read.config);
     Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
     if !wish.lint {
-        warn_of_asides(&wish.file, &read);
+        check::warn_of_asides(&wish.file, &read);
         say(check::explanation(&wish.file, &read.config).trim_end());
+        check::warn_of_lints(&wish.file, &read);
         return Ok(exit::FINE);
     }
     let (label, found) = (label(&wish.file), lint::warnings(&read));
@@ -426,11 +446,15 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
         let why = "tapvs run: --watch needs a file, and standard input is none";
         return Err(Failure::Usage(why.to_owned()));
     }
-    let mut config = load(&wish.rules)?;
-    if config.ports.is_empty() {
+    let mut read = read(&wish.rules)?;
+    check::warn_of_asides(&wish.rules, &read);
+    if read.config.ports.is_empty() {
         warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", wish.rules);
+    } else {
+        check::warn_of_lints(&wish.rules, &read);
     }
-    system::complete(&mut config);
+    system::complete(&mut read.config);
+    let config = read.config;
     let seed = match wish.seed {
         Some(seed) => seed,
         None => system::random_seed()?,
@@ -492,18 +516,8 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
 /// Reads and understands a rules file.
 fn load(file: &str) -> Result<Config, Failure> {
     let read = read(file)?;
-    warn_of_asides(file, &read);
+    check::warn_of_asides(file, &read);
     Ok(read.config)
-}
-
-/// Says which lines were passed over, and why.
-fn warn_of_asides(file: &str, read: &rules::Read) {
-    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
-        warn!("{}:{}: {}", label(file), aside.line, aside.text);
-    }
-    if read.asides.len() > complaint::TOLD_MAX {
-        warn!("{}: {} lines were passed over", label(file), read.asides.len());
-    }
 }
 
 /// How a rules file is called in what we say about it.
