@@ -446,6 +446,7 @@ fn run_director(wish: &Run) -> Result<(), Failure> {
         let why = "tapvs run: --watch needs a file, and standard input is none";
         return Err(Failure::Usage(why.to_owned()));
     }
+    system::sys::keep_large_pieces_apart();
     let mut read = read(&wish.rules)?;
     check::warn_of_asides(&wish.rules, &read);
     if read.config.ports.is_empty() {
