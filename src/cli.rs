@@ -1,4 +1,4 @@
-//! What is asked of us: `run`, `check`, `realserver`, `reload`, `save`, `proc`, and help.
+//! What is asked of us: `run`, `check`, `realserver`, `reload`, `save`, `status`, `proc`, and help.
 //!
 //! Arguments become one of a few typed wishes; the wish is done; its outcome becomes words and an
 //! exit code ([`exit`]). What was asked for goes to standard output, everything else to standard
@@ -138,6 +138,7 @@ fn obey(args: Args) -> Result<u8, Failure> {
         }
         Some(Wish::Reload(wish)) => ask::reload(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Save(wish)) => ask::save(&wish).map(|()| exit::FINE),
+        Some(Wish::Status(wish)) => ask::status(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Proc(wish)) => {
             log(0, false);
             procfs::run(&wish).map(|()| exit::FINE)
@@ -150,8 +151,9 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     system::complete(&mut read.config);
     Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
     if !wish.lint {
-        warn_of_asides(&wish.file, &read);
+        check::warn_of_asides(&wish.file, &read);
         say(check::explanation(&wish.file, &read.config).trim_end());
+        check::warn_of_lints(&wish.file, &read);
         return Ok(exit::FINE);
     }
     let (label, found) = (label(&wish.file), lint::warnings(&read));
@@ -179,11 +181,16 @@ fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
         let why = "tapvs run: --watch needs a file, and standard input is none";
         return Err(Failure::Usage(why.to_owned()));
     }
-    let mut config = load(file)?;
-    if config.ports.is_empty() {
+    system::sys::keep_large_pieces_apart();
+    let mut read = read(file)?;
+    check::warn_of_asides(file, &read);
+    if read.config.ports.is_empty() {
         warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", label(file));
+    } else {
+        check::warn_of_lints(file, &read);
     }
-    system::complete(&mut config);
+    system::complete(&mut read.config);
+    let config = read.config;
     let seed = match wish.seed {
         Some(seed) => seed,
         None => system::random_seed()?,
@@ -254,18 +261,8 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
 /// Reads and understands a rules file.
 fn load(file: &str) -> Result<Config, Failure> {
     let read = read(file)?;
-    warn_of_asides(file, &read);
+    check::warn_of_asides(file, &read);
     Ok(read.config)
-}
-
-/// Says which lines were passed over, and why.
-fn warn_of_asides(file: &str, read: &rules::Read) {
-    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
-        warn!("{}:{}: {}", label(file), aside.line, aside.text);
-    }
-    if read.asides.len() > complaint::TOLD_MAX {
-        warn!("{}: {} lines were passed over", label(file), read.asides.len());
-    }
 }
 
 /// How a rules file is called in what we say about it.
