@@ -18,6 +18,7 @@ use crate::config::tool::{wish, Listing, What, Wish};
 use crate::config::Command;
 use crate::control::json;
 use crate::control::show::{self, Numeric, Reverse};
+use crate::control::snapshot::Snapshot;
 use crate::control::wire::{key_words, Request};
 
 const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
@@ -176,6 +177,14 @@ impl Tool<'_> {
         Ok(last.map(code_of))
     }
 
+    /// A picture of what runs; that there is none ends everything, within `-R` as well.
+    fn picture(&mut self, request: &Request) -> Result<Snapshot, End> {
+        self.link()?.picture(request)?.map_err(|words| {
+            complain(&words);
+            End::Code(exit::LISTING)
+        })
+    }
+
     fn list(&mut self, listing: &Listing) -> Result<u8, End> {
         let request = match listing.what {
             What::All => Request::Services(None),
@@ -183,14 +192,7 @@ impl Tool<'_> {
             What::Connections { .. } => Request::Connections,
             What::Timeouts | What::Daemons => Request::Settings,
         };
-        let mut picture = match self.link()?.picture(&request)? {
-            Ok(picture) => picture,
-            // Within `-R` as well it ends everything.
-            Err(words) => {
-                complain(&words);
-                return Err(End::Code(exit::LISTING));
-            }
-        };
+        let mut picture = self.picture(&request)?;
         if listing.json {
             if !listing.nosort {
                 show::sort(&mut picture);
@@ -204,14 +206,7 @@ impl Tool<'_> {
 
     /// `-S`.
     fn dump(&mut self, numeric: bool, as_json: bool) -> Result<u8, End> {
-        let mut picture = match self.link()?.picture(&Request::Services(None))? {
-            Ok(picture) => picture,
-            // Within `-R` as well it ends everything.
-            Err(words) => {
-                complain(&words);
-                return Err(End::Code(exit::LISTING));
-            }
-        };
+        let mut picture = self.picture(&Request::Services(None))?;
         if as_json {
             show::sort(&mut picture);
             say(&json::listing(&picture, What::All));

@@ -12,7 +12,8 @@ use super::{say, Args, Failure};
 use crate::config::complaint::{advice, nearest};
 
 /// The words of the program, in the order of the help.
-const WORDS: &[&str] = &["run", "check", "realserver", "reload", "save", "ipvsadm", "proc"];
+const WORDS: &[&str] =
+    &["run", "check", "realserver", "reload", "save", "status", "ipvsadm", "proc"];
 
 /// Reads the arguments; `None` if help was asked for, and given.
 ///
