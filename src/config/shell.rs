@@ -30,7 +30,12 @@ pub(super) struct Shell {
     open: Vec<&'static str>,
     /// The line that ends a here-document, and whether its lines are looked at.
     here: Option<(String, bool)>,
+    /// Bytes of values that were filled in.
+    filled: usize,
 }
+
+/// Bytes of values in all; a value may hold itself twice, and so on.
+const FILLED_MAX: usize = 16 << 20;
 
 #[derive(Debug)]
 struct Value {
@@ -238,6 +243,10 @@ impl Shell {
         };
         if let Some(value) = self.values.get_mut(name) {
             value.used = true;
+            self.filled += value.text.len();
+            if self.filled > FILLED_MAX {
+                return no("too much is filled in", "expected 16 MiB of values at most");
+            }
             return Ok((value.text.clone(), rest));
         }
         if self.lost.contains(name) {
@@ -441,6 +450,13 @@ mod tests {
         assert_eq!(told(from_program), ["1:1: what another program prints is not read"]);
         assert_eq!(told("VIP=`hostname`\n-A -t $VIP:80").len(), 1);
         assert_eq!(told("RS=(\n10.0.0.2\n10.0.0.3\n)\n-A -t ${RS}:80").len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_doubles_itself_is_stopped() {
+        let text = format!("A=0123456789\n{}-A -f $A\n", "A=$A$A\n".repeat(64));
+        let all = told(&text);
+        assert_eq!(all, ["21:1: too much is filled in"]);
     }
 
     #[test]
