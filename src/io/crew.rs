@@ -269,7 +269,7 @@ mod tests {
             theirs.send(&question()).expect("room");
             let mut answer = [0; 128];
             // A ring that was given up a moment ago may interrupt the thread that had it.
-            let interrupted = |e: &std::io::Error| e.kind() == std::io::ErrorKind::Interrupted;
+            let interrupted = |e: &io::Error| e.kind() == io::ErrorKind::Interrupted;
             let len = loop {
                 match theirs.recv(&mut answer) {
                     Err(e) if interrupted(&e) => {}
