@@ -80,7 +80,7 @@ _tapvs() {
     :-*) _tapvs_offer '-V --version -v --verbose -q --quiet -h --help' ;;
     :*) _tapvs_offer 'run check realserver reload save status ipvsadm proc' ;;
     run:-*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
-    run:*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
+    run:*) _tapvs_files -f ;;
     check:-*) _tapvs_offer '--lint -v --verbose -q --quiet -h --help' ;;
     check:*) _tapvs_files -f ;;
     realserver:-*) _tapvs_offer '-r --rules --server --decap --gue-port --tun -v --verbose -q --quiet -h --help' ;;

@@ -87,7 +87,10 @@ fn bad_usage_is_2_and_goes_to_standard_error() {
 #[test]
 fn what_was_probably_meant_is_told() {
     for (line, wanted) in [
-        ("run my.rules", "run: `my.rules` stands behind no option; write `-r my.rules`"),
+        ("run", "run: which rules file? `tapvs run FILE`"),
+        ("run my.rules other", "run: `other` is one word too many"),
+        ("run my.rules -r other", "run: either `my.rules` or `-r other`, not both"),
+        ("realserver f", "realserver: `f` stands behind no option; write `-r f`"),
         ("save f", "save: `f` stands behind no option; write `-o f`"),
         ("check a b", "check: `b` is one word too many"),
         (
@@ -99,6 +102,7 @@ fn what_was_probably_meant_is_told() {
         ("run -r - --workers=2", "run: unknown option `--workers=2`; write `--workers 2`"),
         ("--verson", "unknown option `--verson`; did you mean `--version`?"),
         ("run -r - --nonsense", "run: unknown option `--nonsense`"),
+        ("run --watch -", "run: --watch needs a file, and standard input is none"),
         ("run --watch -r -", "run: --watch needs a file, and standard input is none"),
     ] {
         let words: Vec<_> = line.split(' ').collect();
