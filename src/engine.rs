@@ -381,6 +381,11 @@ impl Engine {
         self.fast.director.set_memory(pages);
     }
 
+    /// What time of day (UTC) it was at [`Instant::ZERO`], for who asks for it; midnight if not said.
+    pub const fn set_time_of_day(&mut self, day: std::time::Duration) {
+        self.fast.router.set_time_of_day(day);
+    }
+
     /// The load balancer, for looking at.
     pub const fn director(&self) -> &Director {
         &self.fast.director

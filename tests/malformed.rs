@@ -317,7 +317,8 @@ fn chains_of_extension_headers_that_cannot_be_have_their_name() {
     let udp = "udp [fd80::100]:4000 > [fd80::10]:53 \"q\"";
     assert!(dropped(client, &extended(&[0, 60, 60], udp)).is_empty(), "a short chain travels");
     assert_eq!(dropped(client, &extended(&[60; 9], udp)), ["extension-headers"]);
-    assert_eq!(dropped(client, &extended(&[60, 0], udp)), ["extension-headers"]);
+    // The director reads over what a host would complain of.
+    assert!(dropped(client, &extended(&[60, 0], udp)).is_empty());
     let mut beyond = extended(&[60], udp);
     beyond[55] = 200;
     assert_eq!(dropped(client, &beyond), ["extension-headers"]);

@@ -379,7 +379,7 @@ impl Services {
     fn revive(&mut self, id: DestId, service: ServiceId, spec: DestSpec) -> DestId {
         let dest = self.dest_mut(id);
         if dest.service != service {
-            dest.stats = Stats::default();
+            dest.stats.reset();
             dest.service = service;
         }
         dest.available = true;
@@ -696,11 +696,12 @@ mod tests {
         let spec = server(at(7, 80), Method::Masq);
         let conns = |all: &Services| {
             let service = all.iter().next().expect("it is there");
-            all.dest(service.dests[0]).stats.conns
+            all.dest(service.dests[0]).stats.shown().conns
         };
         assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
         let id = all.iter().next().map(|service| service.dests[0]).expect("it is there");
         all.dest_mut(id).stats.conns = 4;
+        all.dest_mut(id).stats.sample();
         assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
         assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
         assert_eq!(conns(&all), 4);

@@ -82,8 +82,10 @@ pub fn run(
     let mut watch = Watch::new(poll, plan.wish.ring()).with_signals()?;
     let mut socket = Socket::make(socket, watch.registry())?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
-    let shared = Arc::new(Shared::new(engine));
     let clock = Clock::start();
+    let mut engine = engine;
+    engine.set_time_of_day(Clock::time_of_day());
+    let shared = Arc::new(Shared::new(engine));
     let rings = watch.ring().is_some();
     let others = plan.workers.saturating_sub(1);
     let crew = Crew::start(others, &shared, clock, rings, Arc::clone(&first))?;
@@ -315,6 +317,14 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub(super) fn start() -> Self {
         Self(std::time::Instant::now())
+    }
+
+    /// What time of day (UTC) it is; a day is as long as any other.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    fn time_of_day() -> Duration {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        Duration::new(now.as_secs() % 86_400, now.subsec_nanos())
     }
 
     pub(super) fn now(&self) -> Instant {
