@@ -1,4 +1,4 @@
-//! What is asked of us: `run`, `check`, `realserver`, `reload`, `save`, `proc`, and help.
+//! What is asked of us: `run`, `check`, `realserver`, `reload`, `save`, `status`, `proc`, and help.
 //!
 //! Arguments become one of a few typed wishes; the wish is done; its outcome becomes words and an
 //! exit code ([`exit`]). What was asked for goes to standard output, everything else to standard
@@ -121,7 +121,7 @@ fn obey(args: Args) -> Result<u8, Failure> {
         }
         Some(Wish::Run(wish)) => {
             log(wish.verbose, wish.quiet);
-            run_director(&wish).map(|()| exit::FINE)
+            run_director(&wish, rules_of(&wish)?).map(|()| exit::FINE)
         }
         Some(Wish::Check(wish)) => {
             log(wish.verbose, wish.quiet);
@@ -138,6 +138,7 @@ fn obey(args: Args) -> Result<u8, Failure> {
         }
         Some(Wish::Reload(wish)) => ask::reload(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Save(wish)) => ask::save(&wish).map(|()| exit::FINE),
+        Some(Wish::Status(wish)) => ask::status(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Proc(wish)) => {
             log(0, false);
             procfs::run(&wish).map(|()| exit::FINE)
@@ -150,8 +151,9 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     system::complete(&mut read.config);
     Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
     if !wish.lint {
-        warn_of_asides(&wish.file, &read);
+        check::warn_of_asides(&wish.file, &read);
         say(check::explanation(&wish.file, &read.config).trim_end());
+        check::warn_of_lints(&wish.file, &read);
         return Ok(exit::FINE);
     }
     let (label, found) = (label(&wish.file), lint::warnings(&read));
@@ -164,47 +166,71 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     Ok(exit::WARNED)
 }
 
-fn run_director(wish: &Run) -> Result<(), Failure> {
-    if wish.watch && wish.rules == "-" {
+/// The one rules file that a run was given.
+fn rules_of(wish: &Run) -> Result<&str, Failure> {
+    let why = match (&wish.file, &wish.rules) {
+        (Some(file), None) | (None, Some(file)) => return Ok(file),
+        (Some(file), Some(other)) => format!("either `{file}` or `-r {other}`, not both"),
+        (None, None) => "which rules file? `tapvs run FILE`".to_owned(),
+    };
+    Err(Failure::Usage(format!("tapvs run: {why}")))
+}
+
+fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
+    if wish.watch && file == "-" {
         let why = "tapvs run: --watch needs a file, and standard input is none";
         return Err(Failure::Usage(why.to_owned()));
     }
-    let mut config = load(&wish.rules)?;
-    if config.ports.is_empty() {
-        warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", wish.rules);
+    system::sys::keep_large_pieces_apart();
+    let mut read = read(file)?;
+    check::warn_of_asides(file, &read);
+    if read.config.ports.is_empty() {
+        warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", label(file));
+    } else {
+        check::warn_of_lints(file, &read);
     }
-    system::complete(&mut config);
+    system::complete(&mut read.config);
+    let config = read.config;
     let seed = match wish.seed {
         Some(seed) => seed,
         None => system::random_seed()?,
     };
-    let engine = Engine::new(&config, seed).map_err(|why| refused(&wish.rules, &why))?;
+    let engine = Engine::new(&config, seed).map_err(|why| refused(file, &why))?;
     let socket = Wanted::new(wish.socket.as_deref());
     let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
     let workers = wish.workers.unwrap_or_else(processors);
     debug!("seed {seed}, workers {workers}, control socket {}", socket.path.display());
     let plan = Plan { wish: wish.engine, workers };
-    Ok(system::reactor::run(&config, engine, &RulesFile(wish), plan, &socket)?)
+    Ok(system::reactor::run(
+        &config,
+        engine,
+        &RulesFile { file, watch: wish.watch },
+        plan,
+        &socket,
+    )?)
 }
 
 /// The rules file of a run, to be read again.
-struct RulesFile<'a>(&'a Run);
+struct RulesFile<'a> {
+    file: &'a str,
+    watch: bool,
+}
 
 impl system::reactor::Rules for RulesFile<'_> {
     fn read(&self) -> Result<Config, String> {
-        if self.0.rules == "-" {
+        if self.file == "-" {
             return Err("the rules came from standard input and cannot be read again".to_owned());
         }
-        load(&self.0.rules).map_err(Failure::text)
+        load(self.file).map_err(Failure::text)
     }
 
     fn stamp(&self) -> Option<u64> {
         use std::hash::{DefaultHasher, Hash, Hasher};
-        if !self.0.watch {
+        if !self.watch {
             return None;
         }
         let mut hasher = DefaultHasher::new();
-        if let Ok(about) = fs::metadata(&self.0.rules) {
+        if let Ok(about) = fs::metadata(self.file) {
             (about.len(), about.modified().ok()).hash(&mut hasher);
         }
         Some(hasher.finish())
@@ -235,18 +261,8 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
 /// Reads and understands a rules file.
 fn load(file: &str) -> Result<Config, Failure> {
     let read = read(file)?;
-    warn_of_asides(file, &read);
+    check::warn_of_asides(file, &read);
     Ok(read.config)
-}
-
-/// Says which lines were passed over, and why.
-fn warn_of_asides(file: &str, read: &rules::Read) {
-    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
-        warn!("{}:{}: {}", label(file), aside.line, aside.text);
-    }
-    if read.asides.len() > complaint::TOLD_MAX {
-        warn!("{}: {} lines were passed over", label(file), read.asides.len());
-    }
 }
 
 /// How a rules file is called in what we say about it.

@@ -3,7 +3,7 @@
 //! The engine keeps the account of frames: every received frame is forwarded, answered, dropped
 //! under a name, or waiting for a neighbour or its other fragments.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::control::show;
 use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
-use crate::net::{Link, Router};
+use crate::net::{neigh, Link, Router};
 use crate::packet::{
     eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
@@ -27,6 +27,9 @@ pub const MTU_DEFAULT: u16 = 1500;
 
 /// Addresses that are announced in one go; their frames wait in a bounded queue.
 const ANNOUNCE_BATCH: usize = 256;
+
+/// Real servers that cannot be sent to and are told by name.
+const LOST_SERVERS_MAX: usize = 32;
 
 /// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
 /// millisecond, and more can be forgotten in a turn than are made in one.
@@ -149,6 +152,7 @@ impl Engine {
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
+            | Command::ClearMarkRules(_)
             | Command::StartDaemon(_)
             | Command::StopDaemon(_) => Ok(()),
         };
@@ -426,6 +430,62 @@ impl Engine {
         line
     }
 
+    /// The account of frames for people: each reason for drops with its sentence, whom our addresses are
+    /// disputed by, and the next hops of real servers that cannot be sent to.
+    pub fn status(&self, now: Instant) -> String {
+        let account = self.frames();
+        let (account, _) = account.split_once("; drops:").unwrap_or((&account, ""));
+        let mut text = format!("{account}\n");
+        for (reason, count) in self.drop_counts() {
+            let _ = writeln!(text, "dropped {count} ({}): {}", reason.name(), reason.sentence());
+        }
+        let later = &self.slow.counters;
+        for (count, what) in [
+            (later.errors_limited, "ICMP errors were not sent, since their rate is limited"),
+            (later.conflicts, "times another station claimed an address of ours; the log names it"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "{count} {what}");
+            }
+        }
+        let lost = self.lost_servers(now);
+        for line in lost.iter().take(LOST_SERVERS_MAX) {
+            let _ = writeln!(text, "{line}");
+        }
+        if lost.len() > LOST_SERVERS_MAX {
+            let _ = writeln!(text, "… and {} more", lost.len().wrapping_sub(LOST_SERVERS_MAX));
+        }
+        text
+    }
+
+    /// A line for each way to a real server that ends: no route, or a neighbour that nobody knows.
+    fn lost_servers(&self, now: Instant) -> BTreeSet<String> {
+        let net = &self.fast.router;
+        let servers = self.config.services.values().flat_map(|(_, dests)| dests);
+        let lost = servers.filter_map(|server| {
+            let addr = server.dest.addr;
+            if net.is_local(addr) {
+                return None;
+            }
+            let Some(hop) = net.route(addr) else {
+                return Some(format!("no route leads to the server {addr}"));
+            };
+            let link = net.link(hop.link).filter(|link| link.tap)?;
+            let known = match net.neighbours().state(now, hop.link, hop.next) {
+                None => "has not been asked for, or did not answer",
+                Some(neigh::State::Incomplete) => "does not answer",
+                Some(_) => return None,
+            };
+            let via = if hop.next == addr {
+                String::new()
+            } else {
+                format!(" by the router {}", hop.next)
+            };
+            Some(format!("the server {addr}{via} on {} {known}", link.name))
+        });
+        lost.collect()
+    }
+
     /// The reasons for which packets were dropped so far, each with its count.
     pub fn drop_counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         let count = |&reason: &DropReason| {
@@ -449,6 +509,7 @@ const fn is_wiring(command: &Command) -> bool {
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
+            | Command::ClearMarkRules(_)
     )
 }
 

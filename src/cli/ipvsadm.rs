@@ -109,7 +109,11 @@ impl Tool<'_> {
         let found = wish(&words, self.names());
         let wanted = match found {
             Ok(wanted) => wanted,
-            Err(fault) => return Err(End::Code(self.blame(args, &words, &fault))),
+            Err(fault) => {
+                let code = self.blame(args, &words, &fault);
+                // What popt has to say ends the line only, in the midst of `-R` as well.
+                return if is_popts(&fault.mistake) { Ok(code) } else { Err(End::Code(code)) };
+            }
         };
         match wanted {
             Wish::Help => {
@@ -219,8 +223,8 @@ impl Tool<'_> {
         }
     }
 
-    /// `-R`: one line after another; what is wrong with a line ends it, what the kernel refuses does
-    /// not. The code is that of the last line.
+    /// `-R`: one line after another; what is wrong with a line ends it, what the kernel refuses or popt
+    /// cannot read does not. The code is that of the last line.
     fn restore(&mut self, input: &mut dyn BufRead) -> Result<u8, End> {
         let mut code = exit::FINE;
         loop {
@@ -232,7 +236,7 @@ impl Tool<'_> {
             let line = String::from_utf8_lossy(&line);
             let words = line.split([' ', '\t', '\r', '\n']);
             let words = words.filter(|word| !word.is_empty() && *word != "ipvsadm");
-            let args: Vec<String> = words.map(str::to_owned).collect();
+            let args: Vec<String> = words.flat_map(of_readable_length).collect();
             if !args.is_empty() {
                 code = self.line(&args)?;
             }
@@ -318,6 +322,24 @@ impl Tool<'_> {
         let program = self.program;
         complain(&format!("Try `{program} -h' or '{program} --help' for more information."));
     }
+}
+
+/// A word of a line of `-R`: one that is too long ends, and what is left of it is the next.
+fn of_readable_length(word: &str) -> Vec<String> {
+    const LENGTH_MAX: usize = 4096;
+    if word.len() <= LENGTH_MAX {
+        return vec![word.to_owned()];
+    }
+    let pieces = word.as_bytes().chunks(LENGTH_MAX);
+    pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+}
+
+/// Whether an option cannot be read at all: unknown, or with a value too many or too few.
+const fn is_popts(mistake: &Mistake) -> bool {
+    matches!(
+        mistake,
+        Mistake::UnknownOption(_) | Mistake::MissingArgument(_) | Mistake::UnwantedArgument(_)
+    )
 }
 
 /// What is asked of tapvs for a wish that changes something.

@@ -52,6 +52,7 @@ pub(super) enum Wish {
     Realserver(Realserver),
     Reload(Reload),
     Save(Save),
+    Status(Status),
     Ipvsadm(Ipvsadm),
     Proc(Proc),
 }
@@ -65,7 +66,7 @@ pub(super) enum Wish {
     subcommand,
     name = "run",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} -r /etc/tapvs.rules",
+    example = "{command_name} /etc/tapvs.rules",
     error_code(0, "ended by a signal"),
     error_code(1, "a port could not be opened, or all are gone"),
     error_code(2, "the command line was not understood"),
@@ -73,8 +74,11 @@ pub(super) enum Wish {
 )]
 pub(super) struct Run {
     /// the rules file; - reads standard input
+    #[argh(positional)]
+    pub(super) file: Option<String>,
+    /// the same, as the other words take it
     #[argh(option, short = 'r', arg_name = "file")]
-    pub(super) rules: String,
+    pub(super) rules: Option<String>,
     /// read the rules again whenever the file changes; SIGHUP does so at any time
     #[argh(switch)]
     pub(super) watch: bool,
@@ -220,6 +224,23 @@ pub(super) struct Save {
     /// replace this file, whole or not at all; - prints
     #[argh(option, short = 'o', arg_name = "file")]
     pub(super) output: Option<String>,
+    /// the control socket of the tapvs to ask
+    #[argh(option, arg_name = "path")]
+    pub(super) socket: Option<String>,
+}
+
+/// Tell what became of every frame that a running tapvs has received: forwarded, answered, or dropped
+/// and why; whom its addresses are disputed by; and which next hops of its real servers do not answer.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "status",
+    help_triggers("-h", "--help", "help"),
+    error_code(0, "printed"),
+    error_code(1, "no tapvs answers, or it ended in the middle of its answer"),
+    error_code(2, "the command line was not understood")
+)]
+pub(super) struct Status {
     /// the control socket of the tapvs to ask
     #[argh(option, arg_name = "path")]
     pub(super) socket: Option<String>,

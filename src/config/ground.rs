@@ -50,6 +50,10 @@ impl Config {
                 self.add_neighbour(*addr, *mac, dev, *replace)
             }
             Command::AddMarkRule { rule, place } => self.add_mark_rule(rule, *place),
+            Command::ClearMarkRules(family) => {
+                self.marks.retain(|rule| rule.family != *family);
+                Ok(())
+            }
             Command::SetKnob { knob, value } => self.set_knob(*knob, *value),
             Command::AddService(spec) => self.add_service(spec),
             Command::EditService(spec) => {

@@ -87,6 +87,10 @@ pub(super) fn ask(
             text = host.with(|engine| engine.config().clone()).to_string();
             Answer::Done
         }
+        Request::Status => {
+            text = host.with(|engine| engine.status(now));
+            Answer::Done
+        }
     };
     put_lines(out, &text);
     out.extend(answer.frame());
@@ -276,6 +280,30 @@ mod tests {
         }
         assert_eq!(picture.services.len(), 1000);
         assert!(picture.services.iter().all(|service| service.dests.len() == 1));
+    }
+
+    #[test]
+    fn the_status_names_each_server_that_cannot_be_sent_to_once() {
+        let mut host = host(
+            "ip tuntap add dev t mode tap\nip link set dev t address 02:00:00:00:00:01\n\
+             ip addr add 10.0.0.1/24 dev t\nip neigh add 10.0.0.7 lladdr 02:00:00:00:00:07 dev t\n\
+             ip route add 10.3.0.0/24 via 10.0.0.9\n\
+             -A -t 10.0.0.100:80\n-a -t 10.0.0.100:80 -r 10.0.0.5\n-a -t 10.0.0.100:80 -r 10.0.0.7\n\
+             -a -t 10.0.0.100:80 -r 10.3.0.1 -m\n-a -t 10.0.0.100:80 -r 10.2.0.1 -m\n\
+             -A -t 10.0.0.100:443\n-a -t 10.0.0.100:443 -r 10.0.0.5\n",
+        );
+        let answers = answers(&mut host, &Request::Status);
+        let [Answer::More(text), Answer::Done] = &answers[..] else { panic!("{answers:?}") };
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        let unasked = "on t has not been asked for, or did not answer";
+        assert_eq!(
+            lines,
+            [
+                "no route leads to the server 10.2.0.1".to_owned(),
+                format!("the server 10.0.0.5 {unasked}"),
+                format!("the server 10.3.0.1 by the router 10.0.0.9 {unasked}"),
+            ]
+        );
     }
 
     #[test]

@@ -119,7 +119,8 @@ impl Socket {
     /// Somebody serves there already, something else is there, or the system's.
     fn open(path: &Path, registry: &Registry) -> Result<Self, Fault> {
         let fault = |e| Fault::new(format!("control socket {}", path.display()), e);
-        patiently(PATIENCE, is_served, || check_place(path)).map_err(fault)?;
+        let what = path.to_string_lossy();
+        patiently(&what, PATIENCE, is_served, || check_place(path)).map_err(fault)?;
         // Made under another name and moved there, so that it never has wider rights, and so that a
         // dead socket is replaced in one step.
         let mut aside = path.as_os_str().to_owned();

@@ -279,6 +279,18 @@ pub fn is_attached(file: &File) -> bool {
     !asked.is_err_and(|e| gone.contains(&e.raw_os_error()))
 }
 
+/// Has large pieces of memory taken from the system one by one, always. The GNU allocator ceases to do so
+/// once the first large piece was given back, as that of a rules file is, and then clears a whole buffer
+/// for frames where a page of it will be used. The others never change their ways.
+pub fn keep_large_pieces_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers and changes nothing but the allocator's own limits.
+    unsafe {
+        // Refused, the allocator goes on as it would have.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// Loads a socket filter in the machine language of BPF, eight bytes an instruction.
 ///
 /// # Errors
