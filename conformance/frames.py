@@ -5,6 +5,7 @@ Free is, and nothing else:
   without DF): the kernel draws it at random. Where the kernel kept the sender's, it is compared;
 - the identification of IPv6 fragments, for the same reason;
 - the flow label of an IPv6 header that the kernel made: it is a hash with a secret;
+- the time of day, in answers to ICMP's question for it and in IPv4 options;
 - the source port of GUE: a hash with a secret, and the UDP checksum that it is part of.
 Header checksums over something free must be right, whatever they are.
 """
@@ -56,6 +57,7 @@ def without_choice(frame, kernel, sent):
             notes.append('wrong IP checksum')
         if origin[:1] == b'' or origin[0] >> 4 != 4 or word(model, 4) != word(origin, 4):
             packet[4:6] = packet[10:12] = b'\0\0'
+        without_times(packet, header, notes)
         protocol, whole, first = packet[9], not word(packet, 6) & 0x3fff, not word(packet, 6) & 0x1fff
     else:
         header, protocol, whole, first = 40, packet[6], True, True
@@ -73,6 +75,41 @@ def without_choice(frame, kernel, sent):
         if word(datagram, 6):
             datagram[6:8] = b'\1\1'
     return bytes(frame), notes
+
+
+def timeless(packet):
+    """Sets the times of day in IPv4 options to 0; whether there were any."""
+    end, at, found = min((packet[0] & 15) * 4, len(packet)), 20, False
+    while at + 3 < end and packet[at]:
+        length = 1 if packet[at] == 1 else packet[at + 1]
+        if length < 1 or at + length > end:
+            break
+        if packet[at] == 68 and packet[at + 3] & 15 in (0, 1, 3):
+            step = 8 if packet[at + 3] & 15 else 4
+            for entry in range(at + 4, min(at + length, at + packet[at + 2] - 1), step):
+                packet[entry + step - 4:entry + step] = bytes(4)
+                found = True
+        at += length
+    return found
+
+
+def without_times(packet, header, notes):
+    """Sets the times of day in an IPv4 packet, and in what it quotes, to 0."""
+    if timeless(packet):
+        packet[10:12] = b'\0\0'
+    message = packet[header:]
+    if packet[9] != 1 or len(message) < 20 or word(packet, 6) & 0x3fff:
+        return
+    sum_is_wrong = checksum(message)
+    found = message[0] == 14
+    if found:
+        message[12:20] = bytes(8)
+    elif message[0] in (3, 4, 11, 12) and len(message) >= 28:
+        found = timeless(message[8:])
+    if found:
+        message[2:4] = b'\0\0'
+        if sum_is_wrong:
+            notes.append('wrong ICMP checksum')
 
 
 def difference(kernel, ours, sent):

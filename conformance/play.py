@@ -219,12 +219,12 @@ def heard(story, seen):
 
 
 def joins_group(frame):
-    six = frame[12:14] == b'\x86\xdd' and frame[20] == 0 and frame[54] == 58 and frame[62] in (130, 131, 132, 143)
+    six = frame[12:14] == b'\x86\xdd' and frame[20:21] == b'\0' and frame[54:55] == b':' and frame[62:63] in (b'\x82', b'\x83', b'\x84', b'\x8f')
     return six or frame[12:14] == b'\x08\0' and frame[23] == 2
 
 
 def about_neighbours(frame):
-    return frame[12:14] == b'\x08\x06' or frame[12:14] == b'\x86\xdd' and frame[20] == 58 and 133 <= frame[54] <= 137
+    return frame[12:14] == b'\x08\x06' or frame[12:14] == b'\x86\xdd' and frame[20] == 58 and frame[54:55] in (b'\x85', b'\x86', b'\x87', b'\x88', b'\x89')
 
 
 def first_difference(kernel, ours):

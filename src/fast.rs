@@ -7,15 +7,16 @@
 //! Nothing here allocates, logs or calls the system.
 
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 use crate::conn::Forward;
 use crate::director::forward;
 use crate::director::mark::Marks;
 use crate::director::{Binding, Decision, Director, Told};
-use crate::net::{Hop, Router};
+use crate::net::{is_link_local, Hop, Router};
 use crate::packet::icmp::{Error, Source};
 use crate::packet::tunnel::{Kind, Outer};
-use crate::packet::{ip, tunnel, vnet};
+use crate::packet::{extensions, ip, options, tunnel, vnet};
 use crate::packet::{DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Rng};
 
@@ -46,6 +47,11 @@ impl Fast {
             Ok(headers) => headers,
             Err(verdict) => return verdict,
         };
+        if headers.has_options() {
+            if let Err(verdict) = self.router.note_options(now, packet, &headers) {
+                return verdict;
+            }
+        }
         self.carry(now, packet, headers, u16::MAX)
     }
 
@@ -84,8 +90,13 @@ impl Fast {
         headers: Headers,
         largest: u16,
     ) -> Result<Verdict, Verdict> {
-        if headers.fragment != Fragment::Whole {
-            return Err(Verdict::Punt(Why::Fragment));
+        match headers.fragment {
+            Fragment::Whole => {}
+            _ if extensions::unfit(packet.bytes(), &headers).is_none() => {
+                return Err(Verdict::Punt(Why::Fragment));
+            }
+            Fragment::Later => return Err(Verdict::Punt(Why::Local)),
+            Fragment::First => {}
         }
         let binding = match self.director.request(now, packet, &headers) {
             Decision::Carry(binding) => binding,
@@ -121,16 +132,15 @@ impl Fast {
         }
     }
 
-    /// What a client is told about the tunnel to its server. The kernel counts a plain tunnel's header
-    /// whatever the type; the next packet that is too long is told the rest.
+    /// What a client is told about the tunnel to its server.
     fn retold(&self, told: Told) -> Error {
         match told {
             Told::Error(error) => error,
-            Told::TooBig { server, mtu } => {
+            Told::TooBig { server, mtu, kind } => {
                 let link = self.router.route(server).map_or(u16::MAX, |hop| hop.mtu);
                 let mtu = mtu.map_or(link, |mtu| mtu.min(link));
-                let inner = tunnel::inner_mtu(mtu, Family::of(server), Kind::Ipip);
-                Error::TooBig(u32::from(inner))
+                let inner = tunnel::inner_mtu(mtu, Family::of(server), kind);
+                Error::TooBig(u32::from(inner.unwrap_or(mtu)))
             }
         }
     }
@@ -150,6 +160,9 @@ impl Fast {
         }
         if self.router.is_local(server) {
             self.help(now, packet, &headers, binding)?;
+            if binding.forward == Forward::Masq {
+                packet.unsummed = None;
+            }
             forward::deliver(packet, &headers, binding).map_err(Verdict::Drop)?;
             return Err(Verdict::Punt(Why::Local));
         }
@@ -169,9 +182,13 @@ impl Fast {
         };
         let outer = || self.outer(&hop, binding, flow_hash);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
+        packet.unsummed = None;
         // A tunnel's outer header is of our own making: also what is behind an IPv6 one may be cut.
         let outer_six = binding.forward == Forward::Tunnel && server.is_ipv6();
         let too_long = outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu);
+        // In a tunnel of the other family nobody remembers how long the fragments were.
+        let crosses = binding.forward == Forward::Tunnel && headers.family != Family::of(server);
+        let largest = if crosses { u16::MAX } else { largest };
         let largest = if too_long { largest.min(hop.mtu) } else { largest };
         Ok(self.leave(now, packet, hop, largest))
     }
@@ -199,7 +216,8 @@ impl Fast {
     ) -> Result<(), Verdict> {
         let tunnelled = binding.forward == Forward::Tunnel;
         let room = match tunnelled {
-            true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr), binding.tunnel),
+            true => tunnel::inner_mtu(hop.mtu, Family::of(binding.dest.addr), binding.tunnel)
+                .ok_or(Verdict::Drop(DropReason::TooBig))?,
             false => hop.mtu,
         };
         let may_cut = !headers.dont_fragment
@@ -209,8 +227,12 @@ impl Fast {
             Family::V6 => longest.min(usize::from(largest)),
             Family::V4 => longest,
         };
-        if len <= usize::from(room) || may_cut || binding.quotes_at.is_some() {
+        let is_error = binding.quotes_at.is_some();
+        if len <= usize::from(room) || may_cut || is_error && headers.family == Family::V4 {
             return Ok(());
+        }
+        if is_error {
+            return Err(Verdict::Drop(DropReason::TooBig));
         }
         Err(refuse(Error::TooBig(u32::from(room)), DropReason::TooBig))
     }
@@ -243,27 +265,45 @@ impl Fast {
         mut headers: Headers,
         largest: u16,
     ) -> Result<Verdict, Verdict> {
-        if !self.forwards(headers.family) {
+        // Whoever does not forward tells nobody, but that IPv6 has no way.
+        let off = !self.forwards(headers.family);
+        if off && (headers.family == Family::V4 || self.router.route(headers.dst).is_some()) {
             return Err(Verdict::Drop(DropReason::ForwardingOff));
         }
-        if headers.fragment != Fragment::Whole && self.director.wants_whole(&headers) {
+        // IPv6 is put together before anybody looks where it goes, IPv4 when it is about to leave.
+        let is_v6 = headers.family == Family::V6;
+        let in_pieces = headers.fragment != Fragment::Whole
+            && self.director.wants_whole(&headers)
+            && extensions::unfit(packet.bytes(), &headers).is_none();
+        if in_pieces && is_v6 {
             return Err(Verdict::Punt(Why::Fragment));
         }
         let told =
             |error, reason| Verdict::Punt(Why::Error { error, source: Source::Ingress, reason });
         let no_route = told(Error::NetUnreachable, DropReason::NoRoute);
         let hop = self.router.route(headers.dst).ok_or(no_route)?;
-        if headers.ttl <= 1 {
+        let reassembled = largest != u16::MAX;
+        if is_v6 && hop.link != packet.link {
+            beyond_scope(headers.src)?;
+        }
+        if headers.ttl <= 1 && (is_v6 || !reassembled) {
             return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
         }
-        let reassembled = largest != u16::MAX;
         let too_long = vnet::longest_piece(packet) > usize::from(hop.mtu);
-        if too_long && headers.dont_fragment && !reassembled {
-            return Err(told(Error::TooBig(u32::from(hop.mtu)), DropReason::TooBig));
+        let too_big = told(Error::TooBig(u32::from(hop.mtu)), DropReason::TooBig);
+        if too_long && headers.dont_fragment && (!reassembled || is_v6 && largest > hop.mtu) {
+            return Err(too_big);
+        }
+        if in_pieces {
+            return Err(Verdict::Punt(Why::Fragment));
         }
         ip::decrement_ttl(packet.bytes_mut(), headers.family);
-        headers.ttl -= 1;
-        if let Decision::Carry(binding) = self.director.related(now, packet, &headers) {
+        headers.ttl = headers.ttl.saturating_sub(1);
+        let related = self.director.related(now, packet, &headers);
+        if let Decision::Drop(DropReason::TransportShort) = related {
+            return Err(Verdict::Drop(DropReason::TransportShort));
+        }
+        if let Decision::Carry(binding) = related {
             // It was forwarded once already, and is once more: the kernel counts both.
             if headers.ttl <= 1 {
                 return Err(told(Error::TimeExceeded, DropReason::TtlExceeded));
@@ -276,16 +316,38 @@ impl Fast {
             return Ok(self.leave(now, packet, hop, largest));
         }
         match self.director.reply(now, packet, &headers) {
-            Ok(()) => Ok(self.leave(now, packet, hop, largest)),
             Err(Decision::Refuse(error, reason)) => Err(told(error, reason)),
             Err(Decision::Drop(reason)) => Err(Verdict::Drop(reason)),
-            Err(
+            // What came in fragments that must not be cut is not cut again, however short they were.
+            _ if reassembled && headers.family == Family::V4 && headers.dont_fragment => {
+                Err(too_big)
+            }
+            Ok(())
+            | Err(
                 Decision::Pass
                 | Decision::Carry(_)
                 | Decision::Learnt
                 | Decision::Bypass
                 | Decision::Relay { .. },
-            ) => Ok(self.leave(now, packet, hop, largest)),
+            ) => {
+                self.record(packet, &hop, headers.dst);
+                Ok(self.leave(now, packet, hop, largest))
+            }
+        }
+    }
+
+    /// Writes the address that a packet leaves from into its options, if they ask for it.
+    fn record(&self, packet: &mut Packet, hop: &Hop, dst: IpAddr) {
+        packet.unsummed = None;
+        if packet.recorded == 0 {
+            return;
+        }
+        // What was translated is routed again as if it were our own.
+        let src = Headers::quoted(packet.bytes()).map_or(dst, |headers| headers.src);
+        let rerouted = self.director.knobs.snat_reroute && self.router.is_local(src);
+        let own = if rerouted { Some(src) } else { self.router.source_for(hop, dst) };
+        if let Some(IpAddr::V4(own)) = own {
+            options::record(packet, own);
         }
     }
 
@@ -317,6 +379,20 @@ const fn in_silence(verdict: Verdict) -> Verdict {
         Verdict::Punt(Why::Local) => Verdict::Drop(DropReason::LocalUnwanted),
         other @ (Verdict::Punt(_) | Verdict::Transmit(_) | Verdict::Drop(_)) => other,
     }
+}
+
+/// From one port to another nothing travels that nobody in particular sent, or that is link-local
+/// (RFC 4291 section 2.5.6).
+fn beyond_scope(src: IpAddr) -> Result<(), Verdict> {
+    let reason = DropReason::Martian;
+    if src.is_unspecified() {
+        return Err(Verdict::Drop(reason));
+    }
+    if !is_link_local(src) {
+        return Ok(());
+    }
+    let error = Error::Relayed { kind: 1, code: 2, rest: [0; 4] };
+    Err(Verdict::Punt(Why::Error { error, source: Source::Ingress, reason }))
 }
 
 /// A request that its sender is told about, in the name of the address that it was sent to.

@@ -30,7 +30,7 @@ const SEGMENT: usize = 1 << 14;
 /// Entries below which the processor's caches hold the table, and there is nothing to be fetched ahead.
 const CACHED: usize = 1 << 14;
 
-/// Look-ups whose memory is fetched at once: two for each of sixteen flows.
+/// Look-ups whose memory is fetched at once.
 const AHEAD: usize = 32;
 
 /// Connections of one client's port at most. They lie in one bucket, since their answers are looked for
@@ -224,9 +224,9 @@ impl Table {
         })
     }
 
-    /// Has the processor fetch what looking these flows up will need, all at once: one after the other
-    /// they would each wait for the memory of a large table. Flows are requests or replies.
-    pub fn prefetch(&self, mut flows: impl Iterator<Item = Flow>) {
+    /// Has the processor fetch what looking up these clients, each with its protocol, will need, all at
+    /// once: one after the other they would each wait for the memory of a large table.
+    pub fn prefetch(&self, mut clients: impl Iterator<Item = (u8, Endpoint)>) {
         if self.len < CACHED {
             return;
         }
@@ -237,10 +237,9 @@ impl Table {
         while count == AHEAD {
             let mut sought = [(0, 0); AHEAD];
             count = 0;
-            for flow in flows.by_ref().take(AHEAD / 2) {
-                sought[count] = (self.bucket(self.hash(flow.proto, flow.src)), flow.src.port);
-                sought[count + 1] = (self.bucket(self.hash(flow.proto, flow.dst)), flow.dst.port);
-                count += 2;
+            for (proto, client) in clients.by_ref().take(AHEAD) {
+                sought[count] = (self.bucket(self.hash(proto, client)), client.port);
+                count += 1;
             }
             let firsts = sought.map(|(bucket, port)| (some(self.buckets.at(bucket)), port));
             let seconds = firsts.map(|(id, port)| {
@@ -440,6 +439,11 @@ impl Table {
         self.buckets.len
     }
 
+    /// Whether an entry that was found a moment ago is still there, and nothing was put in since.
+    pub fn is_there(&self, id: ConnId) -> bool {
+        self.get(id).flags.0 & FREE == 0
+    }
+
     /// The entries of a bucket, which any number stands for.
     pub fn ids_of_bucket(&self, number: u64) -> impl Iterator<Item = ConnId> + '_ {
         let count = self.buckets.len as u64;
@@ -636,7 +640,7 @@ mod tests {
             table.insert(Instant::ZERO, conn(n, 100)).expect("below the limit");
         }
         let flows: Vec<_> = (0..77).map(|n| flow(&conn(n * 1000, 1))).collect();
-        table.prefetch(flows.iter().copied());
+        table.prefetch(flows.iter().map(|flow| (flow.proto, flow.src)));
         table.prefetch(std::iter::empty());
         assert_eq!(flows.iter().filter(|flow| table.find_request(flow).is_some()).count(), 40);
     }

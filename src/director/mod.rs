@@ -30,7 +30,7 @@ use crate::config::{DestSpec, Refusal, ServiceKey, ServiceSpec};
 use crate::conn::state::{self, SctpState, TcpState, Timeouts};
 use crate::conn::{Conn, ConnId, Direction, Flags, Forward, State, Table};
 use crate::packet::l4::Event;
-use crate::packet::{icmp, proto, DropReason, Endpoint, Flow, Headers, Packet};
+use crate::packet::{icmp, proto, tunnel, DropReason, Endpoint, Family, Flow, Headers, Packet};
 use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
 use defence::Defence;
@@ -93,6 +93,8 @@ pub enum Told {
         server: IpAddr,
         /// What its path carries.
         mtu: Option<u16>,
+        /// In what kind of tunnel.
+        kind: tunnel::Kind,
     },
 }
 
@@ -149,6 +151,9 @@ impl Director {
         if let Some(quote) = related::quote(packet.bytes(), headers) {
             return self.related_request(now, packet, headers, &quote);
         }
+        if self.knobs.schedule_icmp && related::quotes_too_little(packet.bytes(), headers) {
+            return Decision::Drop(DropReason::TransportShort);
+        }
         if !is_known(headers.proto) {
             return Decision::Pass;
         }
@@ -178,9 +183,9 @@ impl Director {
         Decision::Carry(binding)
     }
 
-    /// Packets of these flows will come next; see [`Table::prefetch`].
-    pub fn prefetch(&self, flows: impl Iterator<Item = Flow>) {
-        self.table.prefetch(flows);
+    /// Packets from or to these clients will come next; see [`Table::prefetch`].
+    pub fn prefetch(&self, clients: impl Iterator<Item = (u8, Endpoint)>) {
+        self.table.prefetch(clients);
     }
 
     /// Bytes of an IP packet that the path to `server` carries, over a link of `mtu` bytes.
@@ -197,11 +202,8 @@ impl Director {
     /// Whether a fragment that travels through us is to be put together first, because it may be a
     /// server's answer.
     pub fn wants_whole(&self, headers: &Headers) -> bool {
-        let known = matches!(
-            headers.proto,
-            proto::TCP | proto::UDP | proto::SCTP | proto::ICMP | proto::ICMPV6
-        );
-        known && self.services.has_family(headers.family)
+        let known = matches!(headers.proto, proto::TCP | proto::UDP | proto::SCTP | proto::ICMP);
+        (known || headers.family == Family::V6) && self.services.has_family(headers.family)
     }
 
     /// Looks at a packet that travels through us, and translates it if it is a server's answer (or

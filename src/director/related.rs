@@ -13,7 +13,7 @@ use crate::conn::Forward;
 use crate::packet::icmp::Error;
 use crate::packet::ip::{self, Which};
 use crate::packet::{
-    checksum, proto, tunnel, DropReason, Endpoint, Family, Flow, Fragment, Headers, Packet,
+    checksum, l4, proto, tunnel, DropReason, Endpoint, Family, Flow, Fragment, Headers, Packet,
 };
 use crate::world::Instant;
 
@@ -40,6 +40,19 @@ pub(super) fn quote(bytes: &[u8], headers: &Headers) -> Option<Quote> {
     Some(Quote { at: headers.transport + ICMP_HEADER, flow })
 }
 
+/// Whether a packet is an error about a packet of which it quotes no ports: no connection can be made
+/// from that.
+pub(super) fn quotes_too_little(bytes: &[u8], headers: &Headers) -> bool {
+    let icmp = headers.payload(bytes);
+    let quoted = icmp.get(usize::from(ICMP_HEADER)..).filter(|_| is_error(icmp, headers));
+    quoted.is_some_and(|quoted| {
+        Headers::quoted(quoted).is_ok_and(|inner| {
+            let known = inner.family == headers.family && l4::has_ports(inner.proto);
+            known && inner.fragment != Fragment::Later && inner.flow(quoted).is_none()
+        })
+    })
+}
+
 /// Whether a packet is an ICMP error of those that are looked at.
 fn is_error(icmp: &[u8], headers: &Headers) -> bool {
     let Some(&kind) = icmp.first() else { return false };
@@ -60,6 +73,9 @@ impl Director {
         }
         match quote(packet.bytes(), headers) {
             Some(quote) => self.related_request(now, packet, headers, &quote),
+            None if self.knobs.schedule_icmp && quotes_too_little(packet.bytes(), headers) => {
+                Decision::Drop(DropReason::TransportShort)
+            }
             None => Decision::Pass,
         }
     }
@@ -73,7 +89,8 @@ impl Director {
         headers: &Headers,
     ) -> Option<Decision> {
         let icmp = headers.payload(bytes);
-        if !is_error(icmp, headers) {
+        // The kernel does not look into tunnels over IPv6.
+        if headers.family == Family::V6 || !is_error(icmp, headers) {
             return None;
         }
         let quoted = icmp.get(usize::from(ICMP_HEADER)..)?;
@@ -84,6 +101,10 @@ impl Director {
         let (at, kind) = tunnel::quoted(quoted, &outer)?;
         let inside = quoted.get(at..)?;
         let inner = Headers::quoted(inside).ok()?;
+        let by_udp = matches!(kind, tunnel::Kind::Gue { .. });
+        if inner.family == Family::V6 && !by_udp {
+            return None;
+        }
         let id = self.table.find_request(&inner.flow(inside)?)?;
         let conn = self.table.get(id);
         let spec = &self.services.dest(conn.dest_id).spec;
@@ -97,7 +118,7 @@ impl Director {
             return Some(Decision::Drop(DropReason::IcmpMalformed));
         }
         let said = [icmp[0], icmp[1], icmp[4], icmp[5], icmp[6], icmp[7]];
-        let Some(told) = self.retell(now, said, &outer, &inner) else {
+        let Some(told) = self.retell(now, said, &outer, &inner, kind) else {
             return Some(Decision::Learnt);
         };
         let at = headers.transport + ICMP_HEADER + u16::try_from(at).ok()?;
@@ -112,26 +133,22 @@ impl Director {
         [kind, code, rest @ ..]: [u8; 6],
         outer: &Headers,
         inner: &Headers,
+        kind_of_tunnel: tunnel::Kind,
     ) -> Option<Told> {
         let server = outer.dst;
-        let mtu = match (outer.family, kind, code) {
-            (Family::V4, 3, 4) => Some(u32::from(u16::from_be_bytes([rest[2], rest[3]]))),
-            (Family::V6, 2, _) => Some(u32::from_be_bytes(rest)),
-            _ => None,
-        };
-        let Some(told) = mtu else {
-            return Some(Told::Error(match outer.family == inner.family {
-                true => Error::Relayed { kind, code, rest },
-                false => Error::HostUnreachable,
-            }));
-        };
+        // About IPv6 nothing is told, but that its path through a tunnel in UDP is narrow is learnt.
+        let is_v6 = inner.family == Family::V6;
+        if (kind, code) != (3, 4) {
+            return (!is_v6).then_some(Told::Error(Error::Relayed { kind, code, rest }));
+        }
+        let told = u32::from(u16::from_be_bytes([rest[2], rest[3]]));
         let known = self.path_mtus.knows(now, server);
         self.path_mtus.learn(now, server, told);
-        if !inner.dont_fragment {
+        if is_v6 || !inner.dont_fragment {
             return None;
         }
         let mtu = known.then(|| self.path_mtus.of(now, server, u16::MAX));
-        Some(Told::TooBig { server, mtu })
+        Some(Told::TooBig { server, mtu, kind: kind_of_tunnel })
     }
 
     /// An error from the client's side: it quotes what the virtual end sent to the client.

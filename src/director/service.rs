@@ -363,7 +363,7 @@ impl Services {
             Some(known) => self.revive(known, id, spec),
             None => self.put_dest(id, *key, spec),
         };
-        self.speaks(dest);
+        self.list_speaker(dest);
         self.service_mut(id).dests.insert(0, dest);
         self.changed(id, Change::Added);
         Ok(())
@@ -396,7 +396,7 @@ impl Services {
         let place = self.service(id).dests[at];
         let stays = self.dest(place).spec.method == spec.method;
         if !stays {
-            self.is_silent(place);
+            self.unlist_speaker(place);
         }
         let dest = self.dest_mut(place);
         let other_limits = (dest.spec.upper, dest.spec.lower) != (spec.upper, spec.lower);
@@ -405,7 +405,7 @@ impl Services {
             dest.check_both();
         }
         if !stays {
-            self.speaks(place);
+            self.list_speaker(place);
         }
         self.changed(id, Change::Edited);
         Ok(())
@@ -464,11 +464,11 @@ impl Services {
         if !std::mem::replace(&mut dest.in_trash, true) {
             self.trash.push(id);
         }
-        self.is_silent(id);
+        self.unlist_speaker(id);
     }
 
     /// Lists a destination among those that speak, if it does NAT.
-    fn speaks(&mut self, id: DestId) {
+    fn list_speaker(&mut self, id: DestId) {
         let spec = &self.dest(id).spec;
         if spec.method == Method::Masq {
             let from = spec.dest;
@@ -477,7 +477,7 @@ impl Services {
     }
 
     /// Takes a destination from the list of those that speak, if it was there.
-    fn is_silent(&mut self, id: DestId) {
+    fn unlist_speaker(&mut self, id: DestId) {
         let from = self.dest(id).spec.dest;
         let Some(list) = self.speakers.get_mut(&from) else { return };
         list.retain(|&other| other != id);

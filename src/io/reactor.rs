@@ -19,11 +19,12 @@ use super::floor::Floor;
 use super::queue::Driven;
 use super::reading::{Fresh, Outcome, Reading};
 use super::socket::{Socket, Wanted};
-use super::sys::Control;
+use super::sys::{large_pieces_are_the_systems, Control};
 use super::tap::{self, Port, Wish};
 use super::watch::{bell, poller, Watch, BELL};
 use super::worker::{Shared, Worker};
 use super::Fault;
+use crate::config::complaint::TOLD_MAX;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::world::Instant;
@@ -74,14 +75,17 @@ pub fn run(
     plan: Plan,
     socket: &Wanted,
 ) -> Result<(), Fault> {
+    large_pieces_are_the_systems();
     // Signals first: from here on one that comes while ports are being opened ends us in order.
     let poll = poller()?;
     let first = Arc::new(bell(&poll)?);
     let mut watch = Watch::new(poll, plan.wish.ring()).with_signals()?;
     let mut socket = Socket::make(socket, watch.registry())?;
     let control = Control::open().map_err(|e| Fault::new("opening a control socket", e))?;
-    let shared = Arc::new(Shared::new(engine));
     let clock = Clock::start();
+    let mut engine = engine;
+    engine.set_time_of_day(Clock::time_of_day());
+    let shared = Arc::new(Shared::new(engine));
     let rings = watch.ring().is_some();
     let others = plan.workers.saturating_sub(1);
     let crew = Crew::start(others, &shared, clock, rings, Arc::clone(&first))?;
@@ -111,8 +115,8 @@ struct Running<'a, 'scope, 'env> {
 }
 
 impl Host for Running<'_, '_, '_> {
-    fn with(&mut self, what: &mut dyn FnMut(&mut Engine)) {
-        self.floor.worker.with(|core| what(core));
+    fn with<T>(&mut self, what: impl FnOnce(&mut Engine) -> T) -> T {
+        self.floor.worker.with(|core| what(core))
     }
 
     fn reload(&mut self) -> u64 {
@@ -135,7 +139,7 @@ fn change_over(
     match &done {
         Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
         Ok(lines) => {
-            lines.iter().for_each(|line| info!("reload: {line}"));
+            logged(lines).for_each(|line| info!("reload: {line}"));
             let s = if lines.len() == 1 { " differs" } else { "s differ" };
             info!("reload: done, {} line{s}", lines.len());
         }
@@ -147,6 +151,13 @@ fn change_over(
         }
     }
     done
+}
+
+/// The lines of a difference that are logged: packets wait for the log, and nobody reads it all.
+fn logged(lines: &[String]) -> impl Iterator<Item = String> + '_ {
+    let more = lines.len().saturating_sub(TOLD_MAX);
+    let more = (more > 0).then(|| format!("… and {more} more"));
+    lines.iter().take(TOLD_MAX).cloned().chain(more)
 }
 
 /// How long a worker may wait from `now` on, if there is something to do at once, or at `due`.
@@ -308,6 +319,14 @@ impl Clock {
         Self(std::time::Instant::now())
     }
 
+    /// What time of day (UTC) it is; a day is as long as any other.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    fn time_of_day() -> Duration {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        Duration::new(now.as_secs() % 86_400, now.subsec_nanos())
+    }
+
     pub(super) fn now(&self) -> Instant {
         Instant::ZERO.after(self.0.elapsed())
     }
@@ -322,6 +341,15 @@ mod tests {
         let text = "MemTotal:  9000 kB\nMemFree:    4000 kB\nMemAvailable: 1 kB\nBuffers:  96 kB\n";
         assert_eq!(pages_of(text), Some(1024));
         assert_eq!(pages_of("MemFree: x kB\n"), None);
+    }
+
+    #[test]
+    fn of_a_large_difference_the_first_lines_are_logged_and_how_many_more_there_are() {
+        let lines: Vec<_> = (0..=TOLD_MAX).map(|i| format!("+ -A -f {i}")).collect();
+        assert!(logged(&lines[1..]).eq(lines[1..].iter().cloned()));
+        let all: Vec<_> = logged(&lines).collect();
+        assert_eq!(all[..TOLD_MAX], lines[..TOLD_MAX]);
+        assert_eq!(all[TOLD_MAX..], ["… and 1 more"]);
     }
 
     #[test]

@@ -13,17 +13,22 @@
 
 pub mod limit;
 pub mod neigh;
+mod odd;
 pub mod route;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use crate::packet::eth::{ethertype, Ethernet, HEADER};
 use crate::packet::icmp::Neighbour;
-use crate::packet::options::{self, BadOption};
-use crate::packet::{icmp, vnet, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::{
+    extensions, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet, Verdict,
+    Why,
+};
 use crate::world::{Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
+use odd::{anycast_of, bad_extension};
 use route::{Table, Target};
 
 /// A port of ours.
@@ -104,6 +109,8 @@ struct Role {
     virt: u32,
     /// It is the broadcast address of one of our networks.
     broadcast: bool,
+    /// It is the address of all routers of one of our networks (RFC 4291 section 2.6.1).
+    anycast: bool,
 }
 
 /// A host and router with its ports, addresses, routes and neighbours.
@@ -117,6 +124,8 @@ pub struct Router {
     mark_rules: Vec<(Family, u32, u32, u32)>,
     routes: Table<Target>,
     neighbours: Neighbours,
+    /// The time of day at [`Instant::ZERO`].
+    day: Duration,
 }
 
 impl Router {
@@ -131,6 +140,7 @@ impl Router {
             routes: Table::new(&mut rng),
             neighbours: Neighbours::new(rng),
             links: Vec::new(),
+            day: Duration::ZERO,
         };
         router.rewire(links.into_iter().map(Some).collect());
         router
@@ -162,6 +172,9 @@ impl Router {
                 self.roles.entry(addr).or_default().own += 1;
                 if let Some(broadcast) = broadcast_of(addr, len) {
                     self.roles.entry(broadcast).or_default().broadcast = true;
+                }
+                if let Some(anycast) = anycast_of(addr, len) {
+                    self.roles.entry(anycast).or_default().anycast = true;
                 }
                 let known = self.routes.exact(addr, len).is_some();
                 if !known && !is_link_local(addr) {
@@ -246,7 +259,7 @@ impl Router {
     pub fn remove_virtual(&mut self, addr: IpAddr) {
         let Some(role) = self.roles.get_mut(&addr) else { return };
         role.virt = role.virt.saturating_sub(1);
-        if role.virt == 0 && role.own == 0 && !role.broadcast {
+        if role.virt == 0 && role.own == 0 && !role.broadcast && !role.anycast {
             self.roles.remove(&addr);
         }
     }
@@ -260,20 +273,29 @@ impl Router {
         let link = self.link(packet.link).ok_or(Verdict::Drop(DropReason::OtherStation))?;
         let group_frame = link.tap && take_ethernet(link, packet)?;
         let headers = Headers::parse(packet).map_err(Verdict::Drop)?;
-        if !vnet::agrees(packet.offload, &headers) {
+        if !vnet::agrees(packet, &headers) {
             packet.offload.kind = vnet::Kind::Whole;
         }
         let discovery = link.tap
             && Neighbour::is_one(packet.bytes(), &headers)
             && (headers.dst.is_multicast() || self.is_local(headers.dst));
-        if self.is_martian(&headers, discovery) {
+        if self.is_martian(&headers) {
             return Err(Verdict::Drop(DropReason::Martian));
         }
+        if headers.family == Family::V6 {
+            extensions::for_router(packet.bytes()).map_err(bad_extension)?;
+        }
         if self.is_group(headers.dst) {
-            return Err(if discovery {
-                Verdict::Punt(Why::Discovery)
-            } else {
-                Verdict::Drop(DropReason::GroupDestination)
+            return Err(match headers.dst {
+                _ if discovery => Verdict::Punt(Why::Discovery),
+                IpAddr::V6(group)
+                    if headers.proto == proto::ICMPV6
+                        && headers.fragment == Fragment::Whole
+                        && self.listens(packet.link, group) =>
+                {
+                    Verdict::Punt(Why::Local)
+                }
+                _ => Verdict::Drop(DropReason::GroupDestination),
             });
         }
         if group_frame {
@@ -282,14 +304,13 @@ impl Router {
         if discovery {
             return Err(Verdict::Punt(Why::Discovery));
         }
-        options::check(packet.bytes(), &headers).map_err(bad_option)?;
         Ok(headers)
     }
 
     /// Whether a packet to `addr` is for us: an address of a port, of a service, of a local
     /// network, or loopback.
     pub fn is_local(&self, addr: IpAddr) -> bool {
-        self.roles.get(&addr).is_some_and(|role| role.own > 0 || role.virt > 0)
+        self.roles.get(&addr).is_some_and(|role| role.own > 0 || role.virt > 0 || role.anycast)
             || addr.is_loopback()
             || self.is_in_local_network(addr)
     }
@@ -398,6 +419,7 @@ impl Router {
             return self.link(link).is_some_and(|port| port.tap && has(port));
         }
         !addr.is_loopback()
+            && !self.is_anycast(addr)
             && self.is_local(addr)
             && self.link(link).is_some_and(|link| link.tap && link.holds(addr))
     }
@@ -441,35 +463,6 @@ impl Router {
                 Some(target.link)
             }
         }
-    }
-
-    /// Whether nobody can have sent this (RFC 1812 section 5.3.7, RFC 4291 section 2.5): from one
-    /// of our addresses, a group or nobody, or to loopback, or link-local and for somebody else.
-    fn is_martian(&self, headers: &Headers, discovery: bool) -> bool {
-        let impossible = match headers.src {
-            IpAddr::V4(src) => {
-                src.octets()[0] == 0 || src.is_multicast() || src == Ipv4Addr::BROADCAST
-            }
-            IpAddr::V6(src) => {
-                (src.is_unspecified() && !discovery)
-                    || src.is_multicast()
-                    || src.to_ipv4_mapped().is_some()
-            }
-        };
-        let zero = match headers.dst {
-            IpAddr::V4(dst) => dst.octets()[0] == 0,
-            IpAddr::V6(dst) => dst.is_unspecified(),
-        };
-        impossible
-            || zero
-            || headers.dst.is_loopback()
-            || headers.src.is_loopback()
-            || self.roles.contains_key(&headers.src)
-            || self.is_in_local_network(headers.src)
-            || (is_link_local(headers.src)
-                && !is_link_local(headers.dst)
-                && !headers.dst.is_multicast()
-                && !self.is_local(headers.dst))
     }
 
     fn is_in_local_network(&self, addr: IpAddr) -> bool {
@@ -530,19 +523,6 @@ fn take_ethernet(link: &Link, packet: &mut Packet) -> Result<bool, Verdict> {
     }
 }
 
-/// What is said about the options of a packet, in the name of the address that it was sent to if that
-/// is ours.
-const fn bad_option(bad: BadOption) -> Verdict {
-    let reason = DropReason::IpOptions;
-    match bad {
-        BadOption::SourceRoute => Verdict::Drop(reason),
-        BadOption::Malformed(at) => {
-            let source = icmp::Source::Destination;
-            Verdict::Punt(Why::Error { error: icmp::Error::Parameter(at), source, reason })
-        }
-    }
-}
-
 /// The broadcast address of a network, where it has one (RFC 919, RFC 3021).
 fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
     let IpAddr::V4(addr) = addr else { return None };
@@ -554,7 +534,7 @@ fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::packet::ip::Fresh;
-    use crate::packet::{eth, proto};
+    use crate::packet::{eth, icmp};
 
     const OURS: Mac = Mac([2, 0, 0, 0, 1, 1]);
     const PEER: Mac = Mac([2, 0, 0, 0, 1, 9]);
@@ -624,12 +604,16 @@ mod tests {
         for src in ["10.77.1.1", "10.77.1.100", "10.91.0.7", "127.0.0.1", "224.0.0.1", "0.0.0.0"] {
             assert_eq!(dropped(&router, src, "10.9.9.9"), Some(DropReason::Martian), "{src}");
         }
-        for src in ["10.77.2.255", "255.255.255.255", "0.1.2.3"] {
+        for src in ["10.77.2.255", "255.255.255.255"] {
             assert_eq!(dropped(&router, src, "10.9.9.9"), Some(DropReason::Martian), "{src}");
         }
-        for src in ["fd77:1::1", "::1", "ff02::1", "::", "::ffff:10.0.0.1", "fe80::9"] {
+        for src in ["::1", "ff02::1"] {
             assert_eq!(dropped(&router, src, "fd99::1"), Some(DropReason::Martian), "{src}");
         }
+        for src in ["fd77:1::1", "::", "::ffff:10.0.0.1", "fe80::9"] {
+            assert_eq!(dropped(&router, src, "fd99::1"), None, "{src}: where it goes decides");
+        }
+        assert_eq!(dropped(&router, "0.1.2.3", "10.9.9.9"), None, "any network is as good");
         assert_eq!(dropped(&router, "10.5.0.1", "127.0.0.1"), Some(DropReason::Martian));
         assert_eq!(dropped(&router, "fe80::9", "fd77:1::1"), None);
         assert_eq!(dropped(&router, "10.77.3.0", "10.9.9.9"), None, "a /31 has no broadcast");

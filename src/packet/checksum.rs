@@ -130,11 +130,19 @@ impl Delta {
         }
     }
 
-    fn bytes(self, old: &[u8], new: &[u8]) -> Self {
+    /// Takes in that an even number of bytes were `old` and are `new`.
+    #[must_use]
+    pub fn bytes(self, old: &[u8], new: &[u8]) -> Self {
         let word = |w: &[u8]| u16::from_be_bytes([w[0], w[1]]);
         old.chunks_exact(2)
             .zip(new.chunks_exact(2))
             .fold(self, |d, (o, n)| d.word(word(o), word(n)))
+    }
+
+    /// The change back.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self((!fold(self.0 as u64)) as u32)
     }
 
     /// The checksum that was `old` before the change.

@@ -5,7 +5,7 @@
 //! fragment" clear, TOS `(orig & 0x1e) | 0xc0`, a quote that fills 576 bytes (IPv6: 1280), and the
 //! packets about which nothing is said.
 //!
-//! Left out on purpose: redirects, router discovery, timestamps, and echoing IPv4 options.
+//! Left out on purpose: redirects, router discovery.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -26,6 +26,8 @@ const TTL: u8 = 64;
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
+const TIMESTAMP: u8 = 13;
+const TIMESTAMP_REPLY: u8 = 14;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
@@ -119,16 +121,25 @@ pub fn may_answer(bytes: &[u8], headers: &Headers, error: Error) -> bool {
     let kind = headers.payload(bytes).first().copied();
     match (headers.src, headers.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let nobody = src.is_multicast() || src.is_broadcast() || src.octets()[0] == 0;
+            let nobody = src.is_multicast() || src.is_broadcast() || src.is_unspecified();
             let group = dst.is_multicast() || dst.is_broadcast();
             // The kernel stays silent about every type beyond the last that it knows, too.
-            let known = |kind| matches!(kind, 0 | 8..=10 | 13..=18);
+            let known = |kind| matches!(kind, 0 | 8 | 13..=18);
             !(nobody || src.is_loopback() || group || headers.fragment == Fragment::Later)
                 && (headers.proto != proto::ICMP || kind.is_some_and(known))
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let nobody = src.is_multicast() || src.is_unspecified() || src.is_loopback();
-            let group = dst.is_multicast() && !matches!(error, Error::TooBig(_));
+            // A packet to a group may be too big, or have an option that says that its sender is told.
+            let of_groups = match error {
+                Error::TooBig(_) => true,
+                Error::Relayed { kind: 4, code: 2, rest } => {
+                    let at = usize::try_from(u32::from_be_bytes(rest)).unwrap_or(usize::MAX);
+                    bytes.get(at).is_some_and(|option| option >> 6 == 2)
+                }
+                _ => false,
+            };
+            let group = dst.is_multicast() && !of_groups;
             let harmless = |kind| kind >= ECHO_REQUEST_V6 && kind != REDIRECT_V6;
             let icmp = headers.proto == proto::ICMPV6 && headers.fragment != Fragment::Later;
             !(nobody || group) && (!icmp || kind.is_some_and(harmless))
@@ -138,11 +149,17 @@ pub fn may_answer(bytes: &[u8], headers: &Headers, error: Error) -> bool {
 }
 
 /// Builds the IP packet that tells `error` about the packet `about`, from `source` to its sender.
-/// `id` is the IPv4 identification. The answer's `link` is `about`'s.
+/// `id` is the IPv4 identification, `options` are those of the answer. The answer's `link` is `about`'s.
 ///
 /// # Errors
 /// [`DropReason::ErrorForbidden`] if nothing may be said about such a packet.
-pub fn error(about: &Packet, error: Error, source: IpAddr, id: u16) -> Result<Packet, DropReason> {
+pub fn error(
+    about: &Packet,
+    error: Error,
+    source: IpAddr,
+    id: u16,
+    options: &[u8],
+) -> Result<Packet, DropReason> {
     let bytes = about.bytes();
     let headers = Headers::quoted(bytes).map_err(|_| DropReason::ErrorForbidden)?;
     if !may_answer(bytes, &headers, error) || Family::of(source) != headers.family {
@@ -153,15 +170,19 @@ pub fn error(about: &Packet, error: Error, source: IpAddr, id: u16) -> Result<Pa
         Family::V6 => (proto::ICMPV6, 0, ERROR_MAX_V6 - V6_HEADER - HEADER),
     };
     let (kind, code) = error.wire(headers.family);
-    let quote = &bytes[..bytes.len().min(room)];
+    let quote = &bytes[..bytes.len().min(room.saturating_sub(options.len()))];
     let mut message = Vec::with_capacity(HEADER + quote.len());
     message.extend_from_slice(&[kind, code, 0, 0]);
     message.extend_from_slice(&error.rest(bytes, &headers));
     message.extend_from_slice(quote);
+    if let (Some(change), Family::V4) = (about.unsummed, headers.family) {
+        checksum::mend(&mut message[HEADER..], 10, change);
+    }
     fill_checksum(&mut message, source, headers.src);
     let mut packet = Packet::copy_of(about.link, &message);
     let dst = headers.src;
-    Fresh { src: source, dst, proto, ttl: TTL, tos, dont_fragment: false, id }.push(&mut packet)?;
+    let fresh = Fresh { src: source, dst, proto, ttl: TTL, tos, dont_fragment: false, id };
+    fresh.push_with(&mut packet, options)?;
     Ok(packet)
 }
 
@@ -177,31 +198,45 @@ pub fn is_intact(bytes: &[u8], headers: &Headers) -> bool {
         }
 }
 
-/// Whether the ICMP message in a packet is an echo request.
-pub fn is_echo_request(bytes: &[u8], headers: &Headers) -> bool {
-    let request = match headers.family {
-        Family::V4 => ECHO_REQUEST,
-        Family::V6 => ECHO_REQUEST_V6,
-    };
-    headers.payload(bytes).first() == Some(&request)
+/// Whether the ICMP message in a packet wants an answer: an echo request, or the question for the time.
+pub fn is_question(bytes: &[u8], headers: &Headers) -> bool {
+    match (headers.family, headers.payload(bytes)) {
+        (Family::V4, &[TIMESTAMP, _, _, _, _, _, _, _, _, _, _, _, ..]) => true,
+        (Family::V4, &[kind, ..]) => kind == ECHO_REQUEST,
+        (Family::V6, &[kind, ..]) => kind == ECHO_REQUEST_V6,
+        _ => false,
+    }
 }
 
 /// Turns an intact echo request into its answer, in place. Its data stays, its TOS is copied as the
-/// kernel does; options and extension headers do not come back.
+/// kernel does; extension headers do not come back, of options what `options` says. The question for the
+/// time of day (RFC 792), which has an originate timestamp, is answered by `day_ms`.
 ///
 /// # Errors
 /// As [`Fresh::push`].
-pub fn echo_reply(packet: &mut Packet, headers: &Headers, id: u16) -> Result<(), DropReason> {
+pub fn reply(
+    packet: &mut Packet,
+    headers: &Headers,
+    id: u16,
+    options: &[u8],
+    day_ms: u32,
+) -> Result<(), DropReason> {
     packet.pull(usize::from(headers.transport));
     let message = packet.bytes_mut();
     let (proto, reply) = match headers.family {
         Family::V4 => (proto::ICMP, ECHO_REPLY),
         Family::V6 => (proto::ICMPV6, ECHO_REPLY_V6),
     };
-    let old = u16::from_be_bytes([message[0], message[1]]);
-    message[0] = reply;
-    let new = u16::from_be_bytes([message[0], message[1]]);
-    checksum::replace(message, 2, old, new);
+    if headers.family == Family::V4 && message[0] == TIMESTAMP {
+        let times = [day_ms.to_be_bytes(), day_ms.to_be_bytes()].concat();
+        packet.splice(HEADER + 4..packet.len(), &times).ok_or(DropReason::IcmpMalformed)?;
+        let message = packet.bytes_mut();
+        (message[0], message[1]) = (TIMESTAMP_REPLY, 0);
+        fill_checksum(message, headers.dst, headers.src);
+    } else {
+        message[0] = reply;
+        fill_checksum(message, headers.dst, headers.src);
+    }
     Fresh {
         src: headers.dst,
         dst: headers.src,
@@ -211,7 +246,7 @@ pub fn echo_reply(packet: &mut Packet, headers: &Headers, id: u16) -> Result<(),
         dont_fragment: false,
         id,
     }
-    .push(packet)
+    .push_with(packet, options)
 }
 
 /// The two messages of neighbour discovery that resolve addresses (RFC 4861 sections 4.3 and 4.4).
@@ -375,7 +410,11 @@ fn next_header_field(bytes: &[u8], transport: usize) -> u32 {
     while at < transport {
         let (Some(&this), Some(&len)) = (bytes.get(field), bytes.get(at + 1)) else { break };
         field = at;
-        at += if this == FRAGMENT { 8 } else { 8 + usize::from(len) * 8 };
+        at += match this {
+            FRAGMENT => 8,
+            proto::AH => 8 + usize::from(len) * 4,
+            _ => 8 + usize::from(len) * 8,
+        };
     }
     u32::try_from(field).unwrap_or(0)
 }
@@ -417,7 +456,7 @@ mod tests {
     fn an_error_quotes_what_fits_and_has_the_kernels_tos() {
         for (src, dst, max, tos) in [(v4(2), v4(1), 576, 0xd0), (v6(2), v6(1), 1280, 0)] {
             let about = packet(src, dst, proto::UDP, 0x11, &[7; 1400]);
-            let told = error(&about, Error::TooBig(1300), dst, 99).unwrap();
+            let told = error(&about, Error::TooBig(1300), dst, 99, &[]).unwrap();
             let headers = Headers::of(told.bytes()).unwrap();
             assert_eq!((told.len(), headers.tos, headers.ttl), (max, tos, 64));
             assert_eq!((headers.src, headers.dst, told.link), (dst, src, LinkId(3)));
@@ -435,7 +474,7 @@ mod tests {
              4500001d12344000401112e80a5a01010a50000a0fa0270f00093b7878");
         let about = Packet::copy_of(LinkId(0), &about);
         let source = [10, 80, 0, 10].into();
-        let told = error(&about, Error::PortUnreachable, source, 0xa263).unwrap();
+        let told = error(&about, Error::PortUnreachable, source, 0xa263, &[]).unwrap();
         assert_eq!(told.bytes(), right);
     }
 
@@ -447,8 +486,8 @@ mod tests {
                          6162636465666768");
         let mut packet = Packet::copy_of(LinkId(0), &request);
         let headers = Headers::parse(&mut packet).unwrap();
-        assert!(is_intact(packet.bytes(), &headers) && is_echo_request(packet.bytes(), &headers));
-        echo_reply(&mut packet, &headers, 0xaf1b).unwrap();
+        assert!(is_intact(packet.bytes(), &headers) && is_question(packet.bytes(), &headers));
+        reply(&mut packet, &headers, 0xaf1b, &[], 0).unwrap();
         assert_eq!(packet.bytes(), right);
     }
 
@@ -464,7 +503,7 @@ mod tests {
         fill_checksum(&mut message, v6(2), v6(1));
         let mut packet = packet(v6(2), v6(1), proto::ICMPV6, 0x20, &message);
         let headers = Headers::parse(&mut packet).unwrap();
-        echo_reply(&mut packet, &headers, 0).unwrap();
+        reply(&mut packet, &headers, 0, &[], 0).unwrap();
         let headers = Headers::of(packet.bytes()).unwrap();
         assert_eq!((headers.src, headers.dst, headers.tos), (v6(1), v6(2), 0x20));
         assert!(is_intact(packet.bytes(), &headers));
@@ -475,7 +514,7 @@ mod tests {
     fn nothing_is_said_about_errors_groups_and_nobody() {
         let told = |src, dst, proto, payload: &[u8]| {
             let source = if Family::of(src) == Family::V4 { v4(1) } else { v6(1) };
-            error(&packet(src, dst, proto, 0, payload), Error::TimeExceeded, source, 0).is_ok()
+            error(&packet(src, dst, proto, 0, payload), Error::TimeExceeded, source, 0, &[]).is_ok()
         };
         assert!(told(v4(2), v4(9), proto::UDP, &[0; 8]));
         assert!(told(v4(2), v4(9), proto::ICMP, &[8; 8]));
@@ -494,18 +533,18 @@ mod tests {
         assert!(!told(Ipv6Addr::UNSPECIFIED.into(), v6(9), proto::UDP, &[0; 8]));
         let mut later = packet(v4(2), v4(9), proto::UDP, 0, &[0; 8]);
         later.bytes_mut()[7] = 1;
-        assert!(error(&later, Error::TimeExceeded, v4(1), 0).is_err());
+        assert!(error(&later, Error::TimeExceeded, v4(1), 0, &[]).is_err());
     }
 
     #[test]
     fn an_unknown_header_is_pointed_at() {
         let options = [99, 0, 1, 4, 0, 0, 0, 0, 1, 2, 3];
         let about = packet(v6(2), v6(1), 60, 0, &options);
-        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0).unwrap();
+        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[]).unwrap();
         assert_eq!(told.bytes()[40..42], [4, 1]);
         assert_eq!(told.bytes()[44..48], [0, 0, 0, 40]);
         let about = packet(v6(2), v6(1), 99, 0, &[1]);
-        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0).unwrap();
+        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[]).unwrap();
         assert_eq!(told.bytes()[44..48], [0, 0, 0, 6]);
     }
 

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
-use super::{checksum, proto, vnet, DropReason, Endpoint, Family, Flow, Packet};
+use super::{checksum, options, proto, vnet, DropReason, Endpoint, Family, Flow, Packet};
 
 /// More extension headers than this, and the packet is dropped.
 pub const EXTENSIONS_MAX: usize = 8;
@@ -104,7 +104,8 @@ impl Headers {
         let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| DropReason::IpHeaderLength)?;
         let header_len = header.slice().len();
         let len = header.total_len();
-        if usize::from(len) < header_len || (!quoted && usize::from(len) > bytes.len()) {
+        let fits = (header_len..=bytes.len()).contains(&usize::from(len));
+        if !quoted && !fits {
             return Err(DropReason::IpLength);
         }
         if !quoted && checksum::of(header.slice()) != 0 {
@@ -128,6 +129,12 @@ impl Headers {
     fn v6(bytes: &[u8], quoted: bool) -> Result<Self, DropReason> {
         let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| DropReason::IpShort)?;
         let len = header.payload_length().checked_add(40).ok_or(DropReason::IpLength)?;
+        // A jumbogram has its length elsewhere (RFC 2675), and none is as long as it must be: its frame
+        // is what there is.
+        let len = match (len, header.next_header().0) {
+            (40, 0) if !quoted => u16::try_from(bytes.len()).unwrap_or(u16::MAX),
+            _ => len,
+        };
         if !quoted && usize::from(len) > bytes.len() {
             return Err(DropReason::IpLength);
         }
@@ -145,6 +152,11 @@ impl Headers {
             src: IpAddr::V6(header.source_addr()),
             dst: IpAddr::V6(header.destination_addr()),
         })
+    }
+
+    /// Whether there are IPv4 options.
+    pub const fn has_options(&self) -> bool {
+        matches!(self.family, Family::V4) && self.transport as usize > V4_HEADER
     }
 
     /// The transport header and what follows it, in a packet these headers were parsed from.
@@ -182,8 +194,9 @@ struct Chain {
     fragment: Fragment,
 }
 
-/// Walks IPv6 extension headers (RFC 8200 section 4) from `next` on. As for the kernel, an
-/// authentication header (RFC 4302) is one of them: what it vouches for can be read.
+/// Walks IPv6 extension headers (RFC 8200 section 4) from `next` on, as far as they can be read: what
+/// lies behind is not the concern of a router, and a host says what is wrong ([`super::extensions`]). As
+/// for the kernel, an authentication header (RFC 4302) is one of them: what it vouches for can be read.
 fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
@@ -193,54 +206,25 @@ fn walk_extensions(mut next: u8, packet: &[u8]) -> Result<Chain, DropReason> {
     let mut at = V6_HEADER;
     let mut kind = Fragment::Whole;
     for _ in 0..=EXTENSIONS_MAX {
-        if !known(next) || kind == Fragment::Later {
+        let header = packet.get(at..at + 8).filter(|_| known(next) && kind != Fragment::Later);
+        let end = header.map(|header| match next {
+            FRAGMENT => at + 8,
+            proto::AH => at + 8 + usize::from(header[1]) * 4,
+            _ => at + 8 + usize::from(header[1]) * 8,
+        });
+        let (Some(header), Some(end)) = (header, end.filter(|&end| end <= packet.len())) else {
             let transport = u16::try_from(at).map_err(|_| DropReason::ExtensionHeaders)?;
             return Ok(Chain { proto: next, transport, fragment: kind });
-        }
-        if next == HOP_BY_HOP && at != V6_HEADER {
-            return Err(DropReason::ExtensionHeaders);
-        }
-        let header = packet.get(at..at + 8).ok_or(DropReason::ExtensionHeaders)?;
-        let len = if next == FRAGMENT {
+        };
+        if next == FRAGMENT {
             let offset = u16::from_be_bytes([header[2], header[3]]);
             // A fragment that is all of its packet (RFC 6946) is put together like others: without its
             // fragment header.
             kind = fragment(offset & !7 != 0, true);
-            8
-        } else if next == proto::AH {
-            8 + usize::from(header[1]) * 4
-        } else {
-            8 + usize::from(header[1]) * 8
-        };
-        let here = next;
-        next = header[0];
-        at += len;
-        if at > packet.len() || here == HOP_BY_HOP && !may_pass(&packet[at - len + 2..at]) {
-            return Err(DropReason::ExtensionHeaders);
         }
+        (next, at) = (header[0], end);
     }
     Err(DropReason::ExtensionHeaders)
-}
-
-/// Whether hop-by-hop options let a router pass the packet that knows no more than padding and router
-/// alert: an unknown one says by its first bits whether it may be skipped (RFC 8200 section 4.2).
-fn may_pass(mut options: &[u8]) -> bool {
-    const PAD1: u8 = 0;
-    const ROUTER_ALERT: u8 = 5;
-    const ON_UNKNOWN: u8 = 0xc0;
-    while let Some((&kind, rest)) = options.split_first() {
-        if kind == PAD1 {
-            options = rest;
-            continue;
-        }
-        let Some((&len, _)) = rest.split_first() else { return false };
-        if kind != ROUTER_ALERT && kind & ON_UNKNOWN != 0 {
-            return false;
-        }
-        let Some(after) = options.get(2 + usize::from(len)..) else { return false };
-        options = after;
-    }
-    true
 }
 
 /// Counts TTL or hop limit down by one; the IPv4 header checksum follows.
@@ -348,6 +332,22 @@ impl Fresh {
             (IpAddr::V6(src), IpAddr::V6(dst)) => self.push_v6(packet, payload, src, dst),
             _ => Err(DropReason::IpVersion),
         }
+    }
+
+    /// As [`push`](Self::push), with IPv4 options, a multiple of four bytes.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn push_with(&self, packet: &mut Packet, options: &[u8]) -> Result<(), DropReason> {
+        let len = u8::try_from(options.len() / 4).map_err(|_| DropReason::TooBig)?;
+        packet.push(options.len()).ok_or(DropReason::NoHeadroom)?.copy_from_slice(options);
+        self.push(packet)?;
+        if len > 0 {
+            let header = packet.bytes_mut();
+            header[0] += len;
+            options::sum_up(header);
+        }
+        Ok(())
     }
 
     fn push_v4(

@@ -7,6 +7,7 @@
 
 pub mod checksum;
 pub mod eth;
+pub mod extensions;
 pub mod icmp;
 pub mod ip;
 pub mod l4;
@@ -194,6 +195,11 @@ pub struct Packet {
     pub offload: vnet::Offload,
     /// Whether it came from a queue with offload: who sends it on understands `offload`.
     pub sums_wait: bool,
+    /// What an error that quotes the packet takes its IPv4 checksum back by: the kernel sums up what it
+    /// wrote into options only when the packet leaves.
+    pub unsummed: Option<checksum::Delta>,
+    /// Where the last address of a recorded route lies in the IPv4 header; 0 if there is none.
+    pub recorded: u8,
     /// Where in the buffer the IP header begins that `offload` speaks of.
     ip_at: usize,
 }
@@ -210,6 +216,8 @@ impl Packet {
             mark: 0,
             offload: vnet::Offload::default(),
             sums_wait: false,
+            unsummed: None,
+            recorded: 0,
             ip_at: HEADROOM,
         }
     }
@@ -231,6 +239,8 @@ impl Packet {
         copy.mark = self.mark;
         copy.offload = self.offload;
         copy.sums_wait = self.sums_wait;
+        copy.unsummed = self.unsummed;
+        copy.recorded = self.recorded;
         copy.ip_at = HEADROOM + self.before_ip();
         copy
     }
@@ -260,6 +270,8 @@ impl Packet {
         self.mark = 0;
         self.offload = vnet::Offload::default();
         self.sums_wait = false;
+        self.unsummed = None;
+        self.recorded = 0;
         self.ip_at = self.start;
     }
 

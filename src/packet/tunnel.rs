@@ -81,14 +81,14 @@ pub const fn overhead(family: Family, kind: Kind) -> u16 {
     outer + kind.header()
 }
 
-/// The longest inner packet when the path to the server carries `mtu` bytes: never below what each
-/// family guarantees (RFC 791: 68, RFC 8200: 1280).
-pub fn inner_mtu(mtu: u16, outer: Family, kind: Kind) -> u16 {
+/// The longest inner packet when the path to the server carries `mtu` bytes; `None` if that is less than
+/// the outer family guarantees (RFC 791: 68, RFC 8200: 1280), for then nothing travels.
+pub fn inner_mtu(mtu: u16, outer: Family, kind: Kind) -> Option<u16> {
     let least = match outer {
         Family::V4 => 68,
-        Family::V6 => 1280,
+        Family::V6 => super::ip::V6_MTU_MIN,
     };
-    mtu.saturating_sub(overhead(outer, kind)).max(least)
+    mtu.checked_sub(overhead(outer, kind)).filter(|&mtu| mtu >= least)
 }
 
 /// Puts the outer headers in front. `inner` says what the packet's header says now, TTL counted down.

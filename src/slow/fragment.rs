@@ -6,8 +6,7 @@
 //! too); options that are not to be copied become no-operations in later fragments, so that all
 //! headers are of one length; 4 MiB at most wait.
 //!
-//! Left out on purpose: merging of congestion marks, ICMPv6 parameter problems about malformed
-//! pieces. Unlike the kernel, which refuses new pieces when the room is used up, the oldest datagram
+//! Left out on purpose: ICMPv6 parameter problems about malformed pieces. Unlike the kernel, which refuses new pieces when the room is used up, the oldest datagram
 //! goes: whoever floods us with pieces must not keep everybody else out for half a minute.
 
 use std::collections::BTreeSet;
@@ -197,6 +196,7 @@ struct Parsed {
     start: usize,
     more: bool,
     dont_fragment: bool,
+    tos: u8,
     /// Where the data lies in the packet.
     data: std::ops::Range<usize>,
 }
@@ -224,7 +224,12 @@ struct Datagram {
     filled: usize,
     cost: usize,
     largest: u16,
-    largest_has_df: bool,
+    /// The largest of those that may not be cut.
+    largest_uncut: u16,
+    /// Which congestion marks there were, a bit each.
+    marks: u8,
+    /// Where the first fragment records its route.
+    recorded: u8,
     link: LinkId,
     mark: u32,
 }
@@ -364,7 +369,9 @@ impl Datagram {
             filled: 0,
             cost: 0,
             largest: 0,
-            largest_has_df: false,
+            largest_uncut: 0,
+            marks: 0,
+            recorded: 0,
             link: packet.link,
             mark: packet.mark,
         }
@@ -405,12 +412,14 @@ impl Datagram {
             self.head = Some(packet.bytes()[..parsed.data.start].to_vec());
             self.link = packet.link;
             self.mark = packet.mark;
+            self.recorded = packet.recorded;
         }
         let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
-        if len > self.largest {
-            self.largest = len;
-            self.largest_has_df = parsed.dont_fragment;
+        self.largest = self.largest.max(len);
+        if parsed.dont_fragment {
+            self.largest_uncut = self.largest_uncut.max(len);
         }
+        self.marks |= 1 << (parsed.tos & 3);
         self.filled += data.len();
         self.cost += packet.len() + OVERHEAD;
         Ok(true)
@@ -432,6 +441,17 @@ impl Datagram {
             bytes[field] = bytes[at];
             bytes.truncate(at);
         }
+        // RFC 3168 section 5.3: a mark of congestion stays; who is capable of marks and who is not are not
+        // one sender.
+        const NOT_CAPABLE: u8 = 1 << 0;
+        const CONGESTED: u8 = 1 << 3;
+        if self.marks & NOT_CAPABLE != 0 && self.marks != NOT_CAPABLE {
+            return refused(DropReason::FragmentMalformed);
+        }
+        if self.marks & CONGESTED != 0 && self.marks != CONGESTED {
+            let (at, bits) = if key.src.is_ipv4() { (1, 3) } else { (1, 0x30) };
+            bytes[at] |= bits;
+        }
         let head = bytes.len();
         for piece in &self.pieces {
             bytes.extend_from_slice(&piece.data);
@@ -441,7 +461,7 @@ impl Datagram {
             return refused(DropReason::FragmentMalformed);
         };
         if key.src.is_ipv4() {
-            let field = if self.largest_has_df { DONT_FRAGMENT } else { 0 };
+            let field = if self.largest_uncut == self.largest { DONT_FRAGMENT } else { 0 };
             bytes[2..4].copy_from_slice(&len.to_be_bytes());
             bytes[6..8].copy_from_slice(&field.to_be_bytes());
             fill_header_checksum(&mut bytes[..head]);
@@ -450,6 +470,7 @@ impl Datagram {
         }
         let mut packet = Packet::copy_of(self.link, &bytes);
         packet.mark = self.mark;
+        packet.recorded = self.recorded;
         Added::Whole { packet, largest: self.largest, pieces }
     }
 
@@ -502,7 +523,8 @@ fn parse(packet: &Packet) -> Result<Parsed, DropReason> {
     if data.is_empty() || start + data.len() > usize::from(u16::MAX) {
         return Err(DropReason::FragmentMalformed);
     }
-    Ok(Parsed { key, start, more, dont_fragment: headers.dont_fragment, data })
+    let Headers { dont_fragment, tos, .. } = headers;
+    Ok(Parsed { key, start, more, dont_fragment, tos, data })
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@
 //!
 //! Left out on purpose: sockets, ICMP errors about what we said ourselves.
 
-use super::{Outcome, Slow};
+use super::{echo_of, Outcome, Slow};
 use crate::net::Router;
+use crate::packet::extensions::{self, Refused};
 use crate::packet::icmp::{self, Error, Source};
 use crate::packet::ip::Fresh;
+use crate::packet::options::Echo;
 use crate::packet::{checksum, proto, DropReason, Family, Fragment, Headers, Packet};
 use crate::world::Instant;
 
@@ -18,6 +20,8 @@ const UDP_HEADER: usize = 8;
 const TTL: u8 = 64;
 /// What stands in IPv6 where nothing follows.
 const NO_NEXT_HEADER: u8 = 59;
+/// What routers tell each other of groups (RFC 7761); nobody routes those here.
+const PIM: u8 = 103;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -26,19 +30,37 @@ const ACK: u8 = 0x10;
 
 impl Slow {
     /// Takes an IP packet for an address of ours.
-    pub(super) fn local(&mut self, now: Instant, net: &mut Router, packet: Packet) -> Outcome {
+    pub(super) fn local(&mut self, now: Instant, net: &mut Router, mut packet: Packet) -> Outcome {
         let headers = match Headers::of(packet.bytes()) {
             Ok(headers) => headers,
             Err(reason) => return Outcome::Dropped(reason),
         };
+        if let Some(error) = extensions::unfit(packet.bytes(), &headers) {
+            return self.refuse(now, net, &packet, error);
+        }
         if headers.fragment != Fragment::Whole {
             return self.gather(now, &packet);
         }
+        if headers.family == Family::V6 {
+            match extensions::for_host(packet.bytes()) {
+                Ok(()) => {}
+                Err(Refused(Some(error))) => return self.refuse(now, net, &packet, error),
+                Err(Refused(None)) => return Outcome::Dropped(DropReason::ExtensionHeaders),
+            }
+        }
+        let Ok(options) = echo_of(now, net, &packet, &headers, headers.dst, Error::PortUnreachable)
+        else {
+            return Outcome::Dropped(DropReason::IpOptions);
+        };
         match (headers.proto, headers.family) {
             (proto::ICMP, Family::V4) | (proto::ICMPV6, Family::V6) => {
-                self.local_icmp(now, net, packet, &headers)
+                self.local_icmp(now, net, packet, &headers, &options)
             }
-            (proto::TCP, _) => match reset(&packet, &headers) {
+            // Who answers for all routers of a network speaks for none of them.
+            (proto::TCP, _) if net.is_anycast(headers.dst) => {
+                Outcome::Dropped(DropReason::LocalUnwanted)
+            }
+            (proto::TCP, _) => match reset(&packet, &headers, &options) {
                 Ok(Some(answer)) => {
                     self.say(answer);
                     Outcome::Answered
@@ -47,12 +69,15 @@ impl Slow {
                 Err(reason) => Outcome::Dropped(reason),
             },
             (proto::UDP, _) => match check_udp(&packet, &headers) {
-                Ok(()) => self.refuse(now, net, &packet, Error::PortUnreachable),
+                Ok(len) => {
+                    packet.truncate(usize::from(headers.transport) + len);
+                    self.refuse(now, net, &packet, Error::PortUnreachable)
+                }
                 Err(reason) => Outcome::Dropped(reason),
             },
             // Neither who tells what groups it is in nor a packet that says that it carries nothing
             // (RFC 8200 section 4.7) wants an answer.
-            (proto::IGMP, Family::V4) | (NO_NEXT_HEADER, Family::V6) => {
+            (proto::IGMP, Family::V4) | (NO_NEXT_HEADER | PIM, Family::V6) => {
                 Outcome::Dropped(DropReason::LocalUnwanted)
             }
             _ => self.refuse(now, net, &packet, Error::ProtocolUnreachable),
@@ -65,14 +90,20 @@ impl Slow {
         net: &mut Router,
         mut packet: Packet,
         headers: &Headers,
+        options: &Echo,
     ) -> Outcome {
         if !icmp::is_intact(packet.bytes(), headers) {
             return Outcome::Dropped(DropReason::IcmpMalformed);
         }
-        if !icmp::is_echo_request(packet.bytes(), headers) {
+        if !icmp::is_question(packet.bytes(), headers) {
             return Outcome::Dropped(DropReason::LocalUnwanted);
         }
-        match icmp::echo_reply(&mut packet, headers, self.rng.next_u16()) {
+        let (id, day_ms) = (self.rng.next_u16(), net.as_host(now, None).day_ms);
+        // Who is asked as one of many answers as itself.
+        let own = (net.is_anycast(headers.dst) || headers.dst.is_multicast()).then_some(());
+        let own = own.and_then(|()| net.ingress_source(packet.link, headers.family, headers.src));
+        let headers = &Headers { dst: own.unwrap_or(headers.dst), ..*headers };
+        match icmp::reply(&mut packet, headers, id, options.bytes(), day_ms) {
             Ok(()) => {
                 self.send(now, net, packet);
                 Outcome::Answered
@@ -90,7 +121,7 @@ impl Slow {
 }
 
 /// The answer to a segment for a port where nobody listens; `None` for a reset.
-fn reset(packet: &Packet, headers: &Headers) -> Result<Option<Packet>, DropReason> {
+fn reset(packet: &Packet, headers: &Headers, options: &Echo) -> Result<Option<Packet>, DropReason> {
     let segment = headers.payload(packet.bytes());
     if segment.len() < TCP_HEADER {
         return Err(DropReason::TransportShort);
@@ -127,13 +158,16 @@ fn reset(packet: &Packet, headers: &Headers) -> Result<Option<Packet>, DropReaso
     let sum = checksum::transport(src, dst, proto::TCP, &answer);
     answer[16..18].copy_from_slice(&sum.to_be_bytes());
     let mut answer = Packet::copy_of(packet.link, &answer);
-    Fresh { src, dst, proto: proto::TCP, ttl: TTL, tos: headers.tos, dont_fragment: true, id: 0 }
-        .push(&mut answer)?;
+    // Congestion marks are not for a reset to echo.
+    let tos = headers.tos & !3;
+    Fresh { src, dst, proto: proto::TCP, ttl: TTL, tos, dont_fragment: true, id: 0 }
+        .push_with(&mut answer, options.bytes())?;
     Ok(Some(answer))
 }
 
-/// Whether a datagram is worth an error (RFC 768, RFC 8200 section 8.1).
-fn check_udp(packet: &Packet, headers: &Headers) -> Result<(), DropReason> {
+/// How long a datagram is that is worth an error (RFC 768, RFC 8200 section 8.1). What lies behind it may
+/// be part of the checksum, since the kernel sums up whole packets where it puts them together.
+fn check_udp(packet: &Packet, headers: &Headers) -> Result<usize, DropReason> {
     let segment = headers.payload(packet.bytes());
     if segment.len() < UDP_HEADER {
         return Err(DropReason::TransportShort);
@@ -141,17 +175,14 @@ fn check_udp(packet: &Packet, headers: &Headers) -> Result<(), DropReason> {
     let len = usize::from(u16::from_be_bytes([segment[4], segment[5]]));
     let datagram = segment.get(..len).filter(|datagram| datagram.len() >= UDP_HEADER);
     let datagram = datagram.ok_or(DropReason::TransportShort)?;
-    let unsummed = datagram[6..8] == [0, 0];
-    let right = match headers.family {
-        Family::V4 if unsummed => true,
-        Family::V6 if unsummed => false,
-        _ => checksum::transport(headers.src, headers.dst, proto::UDP, datagram) == 0,
+    let is_right =
+        |bytes: &[u8]| checksum::transport(headers.src, headers.dst, proto::UDP, bytes) == 0;
+    let right = match (headers.family, datagram[6..8] == [0, 0]) {
+        (Family::V4, true) => true,
+        (Family::V6, true) => false,
+        _ => is_right(datagram) || is_right(segment),
     };
-    if right {
-        Ok(())
-    } else {
-        Err(DropReason::TransportChecksum)
-    }
+    right.then_some(len).ok_or(DropReason::TransportChecksum)
 }
 
 #[cfg(test)]

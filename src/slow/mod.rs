@@ -24,7 +24,10 @@ use crate::net::limit::Limits;
 use crate::net::neigh::{Action, Waiting};
 use crate::net::{frame, is_link_local, Hop, Router};
 use crate::packet::icmp::{self, Error, Source};
-use crate::packet::{vnet, DropCounters, DropReason, Headers, LinkId, Mac, Packet, Verdict, Why};
+use crate::packet::options::{self, Echo};
+use crate::packet::{
+    vnet, DropCounters, DropReason, Family, Headers, LinkId, Mac, Packet, Verdict, Why,
+};
 use crate::world::{Instant, Knobs, Rng};
 
 use fragment::{Added, Reassembly};
@@ -246,7 +249,8 @@ impl Slow {
             self.counters.errors_limited += 1;
             return Err(DropReason::RateLimited);
         }
-        let told = icmp::error(packet, error, from, self.rng.next_u16())?;
+        let options = echo_of(now, net, packet, &about, from, error)?;
+        let told = icmp::error(packet, error, from, self.rng.next_u16(), options.bytes())?;
         self.say(told);
         Ok(())
     }
@@ -427,14 +431,38 @@ impl Slow {
     }
 }
 
-/// Our address for speaking to the sender of a packet that came in on `link`: the one nearest to
-/// the way back, as the kernel chooses it.
+/// Our address for speaking to the sender of a packet that came in on `link`, as the kernel chooses it:
+/// the one nearest to the way back, for IPv6 one of that port, if there is a way back.
 fn own_address(net: &Router, link: LinkId, about: &Headers) -> Option<IpAddr> {
     if is_link_local(about.src) {
         return net.ingress_source(link, about.family, about.src);
     }
     let hop = net.route(about.src)?;
-    net.source_for(&hop, about.src)
+    match about.family {
+        Family::V4 => net.source_for(&hop, about.src),
+        Family::V6 => net.ingress_source(link, about.family, about.src),
+    }
+}
+
+/// The options that what `from` says about a packet carries.
+fn echo_of(
+    now: Instant,
+    net: &Router,
+    packet: &Packet,
+    about: &Headers,
+    from: IpAddr,
+    error: Error,
+) -> Result<Echo, DropReason> {
+    if !about.has_options() {
+        return Ok(Echo::NONE);
+    }
+    let wrong = match error {
+        Error::Parameter(at) => Some(at),
+        _ => None,
+    };
+    let header = packet.bytes().get(..usize::from(about.transport)).unwrap_or_default();
+    let echo = options::echo(header, wrong, &net.as_host(now, Some(from)));
+    echo.ok_or(DropReason::ErrorForbidden)
 }
 
 #[cfg(test)]
