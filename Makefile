@@ -14,10 +14,12 @@ TAPVS ?= $(CURDIR)/target/debug/tapvs
 export TAPVS
 
 # tool=package: what the build and the tests need beyond Rust.
-TOOLS := cc=gcc ld=binutils ip=iproute2 sysctl=procps curl=curl tcpdump=tcpdump iperf3=iperf3 socat=socat \
-	ping=iputils-ping dig=bind9-dnsutils ethtool=ethtool python3=python3 wrk=wrk \
-	timeout=coreutils awk=mawk vsftpd=vsftpd lftp=lftp unshare=util-linux watch=procps openssl=openssl \
-	ipvsadm=ipvsadm ldirectord=ldirectord prometheus-node-exporter=prometheus-node-exporter
+BUILD_TOOLS := cc=gcc ld=binutils
+DEMO_TOOLS := $(BUILD_TOOLS) ip=iproute2 sysctl=procps curl=curl ping=iputils-ping ethtool=ethtool python3=python3 \
+	timeout=coreutils awk=mawk
+TOOLS := $(DEMO_TOOLS) tcpdump=tcpdump iperf3=iperf3 socat=socat dig=bind9-dnsutils wrk=wrk vsftpd=vsftpd lftp=lftp \
+	unshare=util-linux watch=procps openssl=openssl ipvsadm=ipvsadm ldirectord=ldirectord \
+	prometheus-node-exporter=prometheus-node-exporter
 
 # Where `make install` puts what `make build` has built.
 DESTDIR ?=
@@ -77,11 +79,27 @@ bench-deps: deps
 build: ## build target/release/tapvs
 	$(CARGO) build --locked --release
 
-static: ## build the static executable, stripped, and print its size (2 MiB at most)
-	@target=$(STATIC_TARGET)
-	case $$target in *-musl)
+static: ## build the static executable, stripped, and print its size (2 MiB at most; STATIC_TARGET= for another machine)
+	@target=$(STATIC_TARGET) words=$${target//-/_} cc=$${CC:-gcc}
+	if [ "$${target%%-*}" != "$(firstword $(subst -, ,$(HOST)))" ]; then
+	    # Another processor: Debian's compiler of its name, unless CC says which, compiles and links.
+	    case $$target in
+	    armv7-*hf) cross=arm-linux-gnueabihf-gcc ;;
+	    arm*) cross=arm-linux-gnueabi-gcc ;;
+	    powerpc64le-*) cross=powerpc64le-linux-gnu-gcc ;;
+	    *) cross=$${target%%-*}-linux-gnu-gcc ;;
+	    esac
+	    cc=$${CC:-$$cross}
+	    command -v "$$cc" >/dev/null || { echo "static: no $$cc here (gcc-$${cc%-gcc} in Debian); CC= names the compiler for $$target"; exit 1; }
+	    [ -e "$$(rustc --print target-libdir --target "$$target")" ] \
+	        || { echo "static: no Rust for $$target here: rustup target add $$target"; exit 1; }
+	    export "CARGO_TARGET_$${words^^}_LINKER=$$cc" "CC_$$words=$$cc"
+	fi
+	case $$target in
+	*-musl*)
 	    # tun-tap's C file wants the kernel's headers, which the host's compiler knows where to find.
-	    export "CC_$${target//-/_}=$${CC:-gcc}" ;;
+	    export "CC_$$words=$$cc" ;;
+	*) echo "static: for $$target; smaller where Rust has its musl target" ;;
 	esac
 	export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
 	flags='-C target-feature=+crt-static -C strip=symbols -C relocation-model=static -C force-unwind-tables=no'
@@ -123,6 +141,7 @@ uninstall: ## take away what they have put there
 docs: ## write manual pages and completions anew; a test tells when they are stale
 	UPDATE=1 $(CARGO) test --locked --test docs
 
+demo: TOOLS = $(DEMO_TOOLS)
 demo: deps build ## watch three servers share the requests of a client, by NAT, direct routing and tunnel
 	@TAPVS=$(CURDIR)/target/release/tapvs netns-tests/demo.sh
 

@@ -55,7 +55,7 @@ _tapvs() {
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         case ${words[i]} in
         ipvsadm | ipvsadm-save | ipvsadm-restore) _tapvs_ipvsadm "$i"; return ;;
-        run | check | realserver | reload | save | proc) word=${words[i]}; break ;;
+        run | check | realserver | reload | save | status | proc) word=${words[i]}; break ;;
         esac
     done
     case $word:$prev in
@@ -71,15 +71,16 @@ _tapvs() {
     reload:--socket) _tapvs_files -f; return ;;
     save:-o | save:--output) _tapvs_files -f; return ;;
     save:--socket) _tapvs_files -f; return ;;
+    status:--socket) _tapvs_files -f; return ;;
     proc:--socket) _tapvs_files -f; return ;;
     proc:--into) _tapvs_files -d; return ;;
     proc:--every) COMPREPLY=(); return ;;
     esac
     case $word:$cur in
     :-*) _tapvs_offer '-V --version -v --verbose -q --quiet -h --help' ;;
-    :*) _tapvs_offer 'run check realserver reload save ipvsadm proc' ;;
+    :*) _tapvs_offer 'run check realserver reload save status ipvsadm proc' ;;
     run:-*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
-    run:*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
+    run:*) _tapvs_files -f ;;
     check:-*) _tapvs_offer '--lint -v --verbose -q --quiet -h --help' ;;
     check:*) _tapvs_files -f ;;
     realserver:-*) _tapvs_offer '-r --rules --server --decap --gue-port --tun -v --verbose -q --quiet -h --help' ;;
@@ -88,6 +89,8 @@ _tapvs() {
     reload:*) _tapvs_offer '--socket -h --help' ;;
     save:-*) _tapvs_offer '-o --output --socket -h --help' ;;
     save:*) _tapvs_offer '-o --output --socket -h --help' ;;
+    status:-*) _tapvs_offer '--socket -h --help' ;;
+    status:*) _tapvs_offer '--socket -h --help' ;;
     proc:-*) _tapvs_offer '--json --socket --into --every -h --help' ;;
     proc:*) _tapvs_offer 'ip_vs ip_vs_conn ip_vs_conn_sync ip_vs_stats ip_vs_stats_percpu ip_vs_app' ;;
     esac

@@ -6,7 +6,6 @@
 #
 # BULK=bytes for another size.
 
-LIMIT=${LIMIT:-180}
 . "$(dirname "$0")/lib.sh"
 needs curl iperf3 ethtool sha256sum
 

@@ -5,7 +5,6 @@
 #
 # COUNT=n for another number.
 
-LIMIT=${LIMIT:-120}
 . "$(dirname "$0")/lib.sh"
 needs curl ethtool
 count=${COUNT:-2000}

@@ -4,7 +4,6 @@
 #
 #   cl ── br-wan ── tap-wan [tapvs] tap-lan ── br-lan ── real servers
 
-LIMIT=${LIMIT:-90}
 V6=yes
 . "$(dirname "$0")/lib.sh"
 needs curl ethtool

@@ -7,7 +7,6 @@
 #
 # COUNT=n for another number of reloads.
 
-LIMIT=${LIMIT:-150}
 . "$(dirname "$0")/lib.sh"
 needs curl wrk
 count=${COUNT:-1000}

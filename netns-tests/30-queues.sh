@@ -5,7 +5,6 @@
 #
 #   01-nat's topology; tap-one is a persistent TAP of the operator's with a single queue.
 
-LIMIT=${LIMIT:-120}
 . "$(dirname "$0")/lib.sh"
 needs curl iperf3 ethtool socat wrk
 

@@ -33,8 +33,10 @@ show() {
     done >"$WORK/answers"
     cat "$WORK/answers"
     same "exact shares" "18 12 6" "$(awk '{ print $3 }' "$WORK/answers" | paste -sd' ')" >"$WORK/verdict"
-    printf '\n%s  $ ipvsadm -Ln%s   (the log, on SIGUSR1)\n' "$dim" "$plain"
-    table | sed 's/^/  /'
+    printf '\n%s  $ tapvs ipvsadm -Ln%s\n' "$dim" "$plain"
+    "$TAPVS" ipvsadm -Ln | sed 's/^/  /'
+    printf '\n%s  $ tapvs status%s\n' "$dim" "$plain"
+    "$TAPVS" status | sed 's/^/  /'
     next_street >"$WORK/checks"
     grep FAIL "$WORK/verdict" "$WORK/checks"
     return 0

@@ -21,7 +21,7 @@ export RUST_LOG=info
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
 TAPVS=${TAPVS:-$ROOT/target/debug/tapvs}
-LIMIT=${LIMIT:-60}
+LIMIT=${LIMIT:-180}
 # Drop reasons that this test allows; a test that expects one sets DROPS before `finish`.
 DROPS=${DROPS:-}
 
@@ -184,9 +184,10 @@ router() {
 # mac HOST DEV: the link address of a host's wire.
 mac() { on "$1" cat "/sys/class/net/$2/address"; }
 
-# until_true SECONDS COMMAND...: waits until the command succeeds.
+# until_true SECONDS COMMAND...: waits until the command succeeds, and four times as long as that before it
+# is given up: the machine may be busy with something else.
 until_true() {
-    local rounds=$(($1 * 20)) round
+    local rounds=$(($1 * 80)) round
     shift
     for ((round = 0; round < rounds; round++)); do
         "$@" >/dev/null 2>&1 && return 0
@@ -333,12 +334,13 @@ shares() { sort | uniq -c | awk '{ printf "%s%s×%s", (NR > 1 ? " " : ""), $2, $
 
 # ---- captures ------------------------------------------------------------------------------------------
 
-# capture NAME HOST DEV [FILTER]: from now on; waits until tcpdump listens.
+# capture NAME HOST DEV [FILTER]: from now on; waits until tcpdump listens. In immediate mode each frame takes
+# a snapshot's whole size of its buffer, so that needs to be large (KiB).
 capture() {
     local name=$1 host=$2 dev=$3
     shift 3
     start "$WORK/$name.tcpdump" ip netns exec "$PFX$host" \
-        tcpdump -i "$dev" -n -U --immediate-mode -s 0 -w "$WORK/$name.pcap" "$@"
+        tcpdump -i "$dev" -n -U --immediate-mode -s 0 -B 65536 -w "$WORK/$name.pcap" "$@"
     declare -g "CAPTURE_${name//-/_}=$STARTED"
     until_true 5 grep -q 'listening on' "$WORK/$name.tcpdump" \
         || { cat "$WORK/$name.tcpdump"; die "tcpdump does not listen on $host:$dev"; }
@@ -351,6 +353,8 @@ captured() {
     for name in "$@"; do
         pid="CAPTURE_${name//-/_}"
         stop "${!pid}"
+        grep -q '^0 packets dropped by kernel' "$WORK/$name.tcpdump" \
+            || echo "  note: the capture $name is not whole: $(grep dropped "$WORK/$name.tcpdump")"
     done
 }
 

@@ -3,7 +3,7 @@
 //! The engine keeps the account of frames: every received frame is forwarded, answered, dropped
 //! under a name, or waiting for a neighbour or its other fragments.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::control::show;
 use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
-use crate::net::{Link, Router};
+use crate::net::{neigh, Link, Router};
 use crate::packet::{
     eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
@@ -27,6 +27,9 @@ pub const MTU_DEFAULT: u16 = 1500;
 
 /// Addresses that are announced in one go; their frames wait in a bounded queue.
 const ANNOUNCE_BATCH: usize = 256;
+
+/// Real servers that cannot be sent to and are told by name.
+const LOST_SERVERS_MAX: usize = 32;
 
 /// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
 /// millisecond, and more can be forgotten in a turn than are made in one.
@@ -149,6 +152,7 @@ impl Engine {
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
+            | Command::ClearMarkRules(_)
             | Command::StartDaemon(_)
             | Command::StopDaemon(_) => Ok(()),
         };
@@ -351,10 +355,19 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// The port did not take a frame that was to be sent.
+    /// The port did not take a frame that was to be sent. Which one it was is not known any more: where
+    /// none was forwarded, it was one of our own.
     pub fn refused(&mut self, _link: LinkId) {
-        self.forwarded = self.forwarded.saturating_sub(1);
-        self.drops.add(DropReason::PortRefused);
+        let later = &mut self.slow.counters;
+        if self.forwarded > 0 {
+            self.forwarded -= 1;
+            self.drops.add(DropReason::PortRefused);
+        } else if later.forwarded > 0 {
+            later.forwarded -= 1;
+            later.dropped.add(DropReason::PortRefused);
+        } else {
+            later.own_lost = later.own_lost.wrapping_add(1);
+        }
     }
 
     /// Who claimed our addresses since the last call.
@@ -417,6 +430,62 @@ impl Engine {
         line
     }
 
+    /// The account of frames for people: each reason for drops with its sentence, whom our addresses are
+    /// disputed by, and the next hops of real servers that cannot be sent to.
+    pub fn status(&self, now: Instant) -> String {
+        let account = self.frames();
+        let (account, _) = account.split_once("; drops:").unwrap_or((&account, ""));
+        let mut text = format!("{account}\n");
+        for (reason, count) in self.drop_counts() {
+            let _ = writeln!(text, "dropped {count} ({}): {}", reason.name(), reason.sentence());
+        }
+        let later = &self.slow.counters;
+        for (count, what) in [
+            (later.errors_limited, "ICMP errors were not sent, since their rate is limited"),
+            (later.conflicts, "times another station claimed an address of ours; the log names it"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "{count} {what}");
+            }
+        }
+        let lost = self.lost_servers(now);
+        for line in lost.iter().take(LOST_SERVERS_MAX) {
+            let _ = writeln!(text, "{line}");
+        }
+        if lost.len() > LOST_SERVERS_MAX {
+            let _ = writeln!(text, "… and {} more", lost.len().wrapping_sub(LOST_SERVERS_MAX));
+        }
+        text
+    }
+
+    /// A line for each way to a real server that ends: no route, or a neighbour that nobody knows.
+    fn lost_servers(&self, now: Instant) -> BTreeSet<String> {
+        let net = &self.fast.router;
+        let servers = self.config.services.values().flat_map(|(_, dests)| dests);
+        let lost = servers.filter_map(|server| {
+            let addr = server.dest.addr;
+            if net.is_local(addr) {
+                return None;
+            }
+            let Some(hop) = net.route(addr) else {
+                return Some(format!("no route leads to the server {addr}"));
+            };
+            let link = net.link(hop.link).filter(|link| link.tap)?;
+            let known = match net.neighbours().state(now, hop.link, hop.next) {
+                None => "has not been asked for, or did not answer",
+                Some(neigh::State::Incomplete) => "does not answer",
+                Some(_) => return None,
+            };
+            let via = if hop.next == addr {
+                String::new()
+            } else {
+                format!(" by the router {}", hop.next)
+            };
+            Some(format!("the server {addr}{via} on {} {known}", link.name))
+        });
+        lost.collect()
+    }
+
     /// The reasons for which packets were dropped so far, each with its count.
     pub fn drop_counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         let count = |&reason: &DropReason| {
@@ -440,6 +509,7 @@ const fn is_wiring(command: &Command) -> bool {
             | Command::AddRoute { .. }
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
+            | Command::ClearMarkRules(_)
     )
 }
 
@@ -500,4 +570,69 @@ fn add_route(router: &mut Router, prefix: Prefix, target: &RouteTarget) -> Resul
 
 fn link_named(router: &Router, name: &str) -> Result<LinkId, Refusal> {
     router.link_named(name).ok_or_else(|| Refusal::Host(format!("there is no port {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::rules::load;
+    use crate::packet::{ip::Fresh, proto};
+
+    const WIRE: &str = "ip tuntap add dev t mode tun\nip addr add 10.0.0.1/24 dev t\n\
+        sysctl -w net.ipv4.vs.expire_nodest_conn=1\n";
+
+    /// Rules of services for DNS at these addresses, with two servers each.
+    fn config(services: &[u8]) -> Config {
+        let service = |&last: &u8| {
+            let virt = format!("10.0.0.{last}:53");
+            format!(
+                "-A -u {virt} -s rr\n-a -u {virt} -r 10.0.0.8:53 -g\n-a -u {virt} -r 10.0.0.9:53 -g\n"
+            )
+        };
+        let text: String = services.iter().map(service).collect();
+        load("r", &format!("{WIRE}{text}")).expect("good rules")
+    }
+
+    /// An engine in which four clients of each of the services have a connection.
+    fn busy(services: &[u8]) -> Engine {
+        let mut engine = Engine::new(&config(services), 1).expect("possible rules");
+        for (&last, client) in services.iter().flat_map(|last| (100..104).map(move |c| (last, c))) {
+            let mut packet = Packet::copy_of(LinkId(0), &[16, 0, 0, 53, 0, 8, 0, 0]);
+            let (src, dst) = ([10, 0, 0, client].into(), [10, 0, 0, last].into());
+            let (ttl, tos, dont_fragment, id) = (64, 0, true, 0);
+            Fresh { src, dst, proto: proto::UDP, ttl, tos, dont_fragment, id }
+                .push(&mut packet)
+                .expect("there is room");
+            assert!(engine.handle(Instant::ZERO, &mut packet).is_some());
+        }
+        engine
+    }
+
+    #[test]
+    fn the_connections_of_all_that_is_removed_at_once_end_with_it() {
+        let left = |engine: &Engine| engine.director().table().len();
+        let now = Instant::ZERO;
+        let one = *config(&[20]).services.keys().next().expect("there is one");
+        let mut engine = busy(&[20, 21, 22]);
+        assert_eq!(left(&engine), 12);
+        assert_eq!(engine.apply(now, &Command::DeleteService(one)), Ok(()));
+        assert_eq!(left(&engine), 8);
+        assert_eq!(engine.apply(now, &Command::Clear), Ok(()));
+        assert_eq!(left(&engine), 0);
+        let mut engine = busy(&[20, 21, 22]);
+        assert_eq!(engine.reload(now, config(&[21])), Ok(()));
+        assert_eq!(left(&engine), 4);
+    }
+
+    #[test]
+    fn a_reload_that_cannot_be_changes_nothing() {
+        let mut engine = busy(&[20]);
+        let (config, before) = (engine.config().clone(), engine.listing());
+        let mut wrong = self::config(&[21]);
+        let beyond = Prefix { addr: [10, 9, 0, 0].into(), len: 16 };
+        wrong.routes.push((beyond, RouteTarget::Dev("nobody".to_owned())));
+        assert!(matches!(engine.reload(Instant::ZERO, wrong), Err(Refusal::Host(_))));
+        assert!(*engine.config() == config && engine.listing() == before);
+        assert_eq!(engine.director().table().len(), 4);
+    }
 }

@@ -87,18 +87,22 @@ fn bad_usage_is_2_and_goes_to_standard_error() {
 #[test]
 fn what_was_probably_meant_is_told() {
     for (line, wanted) in [
-        ("run my.rules", "run: `my.rules` stands behind no option; write `-r my.rules`"),
+        ("run", "run: which rules file? `tapvs run FILE`"),
+        ("run my.rules other", "run: `other` is one word too many"),
+        ("run my.rules -r other", "run: either `my.rules` or `-r other`, not both"),
+        ("realserver f", "realserver: `f` stands behind no option; write `-r f`"),
         ("save f", "save: `f` stands behind no option; write `-o f`"),
         ("check a b", "check: `b` is one word too many"),
         (
             "start",
-            "unknown word `start`: expected run, check, realserver, reload, save, ipvsadm or proc",
+            "unknown word `start`: expected run, check, realserver, reload, save, status, ipvsadm or proc",
         ),
         ("-v relod", "ipvsadm or proc; did you mean `reload`?"),
         ("run -r - --worker 2", "run: unknown option `--worker`; did you mean `--workers`?"),
         ("run -r - --workers=2", "run: unknown option `--workers=2`; write `--workers 2`"),
         ("--verson", "unknown option `--verson`; did you mean `--version`?"),
         ("run -r - --nonsense", "run: unknown option `--nonsense`"),
+        ("run --watch -", "run: --watch needs a file, and standard input is none"),
         ("run --watch -r -", "run: --watch needs a file, and standard input is none"),
     ] {
         let words: Vec<_> = line.split(' ').collect();
@@ -366,6 +370,42 @@ fn the_log_of_a_reload_counts_lines_and_names_a_file_that_is_gone() {
 }
 
 #[test]
+fn the_account_of_frames_and_the_servers_that_nothing_reaches_are_told() {
+    let running = Running::start("status", WEB);
+    let (code, out, err) = running.says(&["status"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let mut lines = out.lines();
+    let account =
+        "frames: received 0 = forwarded 0 + answered 0 + dropped 0; sent on own account 0";
+    assert_eq!(lines.next(), Some(account));
+    assert_eq!(lines.next(), Some("no route leads to the server 10.9.0.1"));
+    assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn a_real_server_of_a_mark_takes_the_addresses_that_its_rules_name() {
+    let rules = "ip tuntap add dev tap0 mode tap\nip addr add 10.0.0.1/24 dev tap0\n\
+        ip route add local 10.91.0.0/24 dev lo\n\
+        iptables -t mangle -A PREROUTING -d 10.91.0.7 -j MARK --set-mark 7\n\
+        iptables -t mangle -A PREROUTING -d 10.0.0.7 -j MARK --set-mark 7\n\
+        -A -f 7\n-a -f 7 -r 10.0.0.5 -g\n";
+    let (code, out, _) = outcome(&["realserver", "-r", "-", "--server", "10.0.0.5"], rules);
+    let told: Vec<_> = out.lines().filter(|line| line.contains("route replace")).collect();
+    let wanted =
+        ["10.91.0.0/24", "10.0.0.7/32"].map(|net| format!("ip route replace local {net} dev lo"));
+    assert_eq!((code, told), (0, wanted.iter().map(String::as_str).collect()));
+}
+
+#[test]
+fn that_something_will_not_work_is_said_by_a_check_without_lint_too() {
+    let rules = "ip tuntap add dev tap0 mode tap\nip addr add 10.0.0.254/24 dev tap0\n";
+    let (code, out, err) = outcome(&["check", "-"], &format!("{rules}{WEB}"));
+    assert_eq!((code, out.lines().next()), (0, Some("standard input: fine")));
+    let told = "standard input: 1 thing in it will not work; `tapvs check --lint -` tells";
+    assert!(err.contains(told), "{err}");
+}
+
+#[test]
 fn what_is_saved_is_what_runs_and_loads_to_the_same() {
     let rules = "net.ipv4.vs.sloppy_tcp = 1\n--set 100 0 50\n\
         -A -t 10.0.0.1:80 -s mh -b flag-1 -p 60 -M 255.255.0.0\n\
@@ -436,7 +476,7 @@ fn a_state_that_cannot_be_printed_whole_is_a_failure() {
 #[test]
 fn where_no_tapvs_can_be_asked_one_line_says_why_and_the_code_is_1() {
     let nowhere = short("nowhere");
-    for word in ["reload", "save"] {
+    for word in ["reload", "save", "status"] {
         let wanted = format!("tapvs: {word}: no tapvs is running at {}\n", nowhere.display());
         assert_eq!(asked(&nowhere, &[word]), (1, String::new(), wanted));
     }

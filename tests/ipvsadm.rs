@@ -137,6 +137,7 @@ fn every_option_is_taken_or_refused_with_every_command_as_by_the_tool() {
 fn arguments_are_read_as_the_tool_reads_them() {
     replay("words", include_str!("golden/words.txt"));
     replay("more", include_str!("golden/more.txt"));
+    replay("odd", include_str!("golden/odd.txt"));
 }
 
 #[test]

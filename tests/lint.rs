@@ -23,7 +23,19 @@ const EXAMPLES: &[(&str, usize, &str, &[&str])] = &[
     ("ipvsadm -Ln", 8, "no-rule", &["only shows something"]),
     ("-A -t 10.0.0.9:80", 8, "no-server", &["no server", "`-a -t 10.0.0.9:80 -r SERVER`"]),
     ("-A -f 7\n-a -f 7 -r 10.1.0.5", 8, "no-mark", &["iptables -t mangle", "--set-mark 7"]),
+    (
+        "iptables -t mangle -A PREROUTING -d 10.0.0.7 -p tcp -j MARK --set-mark 7\n-A -f 7\n-a -f 7 -r 10.1.0.5",
+        9,
+        "marked-stranger",
+        &["10.0.0.7/32", "`ip route add local 10.0.0.7/32 dev lo`"],
+    ),
     ("-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.1.0.5 -w 0", 8, "all-drained", &["weight 0"]),
+    (
+        "-A -t 10.0.0.9:80 -s rr\n-a -t 10.0.0.9:80 -r 10.1.0.5 -m\n-a -t 10.0.0.9:80 -r 10.1.0.6 -m -w 2",
+        8,
+        "weights-unheard",
+        &["`rr`", "`-s wrr`"],
+    ),
     ("-A -t 10.0.0.9:80 -p --pe sip\n-a -t 10.0.0.9:80 -r 10.1.0.5", 8, "call-id", &["over UDP"]),
     ("-A -u 10.0.0.9:80 --pe sip\n-a -u 10.0.0.9:80 -r 10.1.0.5", 8, "call-id", &["add `-p`"]),
     (

@@ -362,6 +362,21 @@ fn broken_control_messages_have_their_names() {
 }
 
 #[test]
+fn what_a_port_does_not_take_is_a_forwarded_frame_less_or_a_loss_of_our_own() {
+    let mut world = world();
+    let sender = station("client");
+    world.receive(sender.link, &frame(&sender, "arp who-has 10.80.0.10 tell 10.80.0.100"));
+    world.engine.refused(sender.link);
+    assert_eq!(world.account_is_wrong(), None);
+    let frames = world.engine.frames();
+    assert!(frames.ends_with("(lost 1); drops: none"), "{frames}");
+    world.receive(sender.link, &frame(&sender, V4));
+    world.engine.refused(LinkId(1));
+    assert_eq!(world.account_is_wrong(), None);
+    assert!(world.engine.frames().ends_with("drops: port-refused=1"));
+}
+
+#[test]
 fn link_padding_is_cut_off() {
     let sender = station("client");
     let mut padded = frame(&sender, V4);

@@ -178,9 +178,8 @@ fn what_is_printed_loads_to_the_same() {
 const MISTAKES: &[(&str, usize, &[&str])] = &[
     // The command.
     ("ipvsadn -C", 1, &["`ipvsadn` is no command", "did you mean `ipvsadm`?"]),
-    ("ipvsadm", 1, &["first option of ipvsadm must be its command"]),
     ("-t 10.0.0.1:80 -A", 1, &["must be its command"]),
-    ("ipvsadm -R", 9, &["`-R` is no rule", "-A -E -D -C -a -e -d --set"]),
+    ("ipvsadm -R", 9, &["`-R` is no rule", "the lines that it would read, here"]),
     ("ipconfig eth0 10.0.0.9 up", 1, &["no command", "did you mean `ifconfig`?"]),
     ("$ ipvsadn -C", 3, &["`ipvsadn` is no command"]),
     ("--start-daemon master", 1, &["No such device"]),
@@ -283,7 +282,22 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("route add default gw 10.0.0.9 devtap0", 31, &["`devtap0` means nothing here"]),
     ("echo 1 > /etc/motd", 10, &["nothing is written to `/etc/motd`", "`net.… = VALUE`"]),
     ("echo 2 > /proc/sys/net/ipv4/ip_forward", 6, &["illegal value `2`"]),
-    ("cat rules | ipvsadm -R", 1, &["`cat` is no command"]),
+    ("cat rules | ipvsadm -R", 11, &["depends on another program", "the command itself"]),
+    ("[ -x /sbin/ipvsadm ] || exit 0", 1, &["depends on something"]),
+    ("ipvsadm-restore < rules", 1, &["reads no other file", "the lines of that file here"]),
+    (". /etc/rc.d/init.d/functions", 1, &["reads no other file"]),
+    ("sudo sh -c 'ipvsadm -C'", 6, &["`sh` would have to be executed"]),
+    ("VIP = 10.0.0.9", 1, &["no blank before `=`", "`VIP=VALUE`"]),
+    ("ipvsadm -A -t $VIP:80", 15, &["`$VIP` has no value", "`VIP=VALUE` above"]),
+    ("VIP=`hostname -i`", 1, &["what another program prints", "the value itself"]),
+    (
+        "iptables -t nat -A POSTROUTING -j MASQUERADE",
+        13,
+        &["table `nat`", "translated without one"],
+    ),
+    ("iptables -P INPUT DROP", 10, &["`-P` means nothing", "`-A PREROUTING`"]),
+    ("iptables -A INPUT -p tcp --dport 22 -j DROP", 13, &["chain `INPUT`"]),
+    ("ip link add br0 type bridge", 22, &["not of type `bridge`", "on the host"]),
     ("ip -5 addr add 10.0.0.1/24", 4, &["unknown option `-5`"]),
     ("ip tuntap add dev", 15, &["`dev`: missing argument", "the port's name"]),
     ("ip tuntap add dev x mode tab", 26, &["unknown mode `tab`", "did you mean `tap`?"]),
@@ -539,4 +553,33 @@ fn a_gateway_is_not_ourselves_though_another_ports_network_holds_it() {
     // What is ours on one wire may be another's on the other.
     assert!(route("default via fe80::1 dev b").is_ok());
     assert!(route("default via 10.0.0.3").is_ok());
+}
+
+#[test]
+fn a_script_of_an_article_says_what_its_commands_say() {
+    let script = "#!/bin/bash\n. /dev/null\n";
+    assert!(load("r", script).is_err(), "another file is not read");
+    let script = "\u{feff}#!/bin/bash\r\n\
+        ip tuntap add dev eth0 mode tap\r\nip addr add 10.0.0.1/24 dev eth0\r\n\
+        set -e\r\nIPVSADM=/sbin/ipvsadm\r\nVIP=10.0.0.9; export VIP\r\n\
+        SERVICE=\"-t $VIP:80\"\r\nlogger \"$0 called with $1\"\r\n\
+        echo 1 | sudo tee /proc/sys/net/ipv4/ip_forward >/dev/null\r\n\
+        echo 'net.ipv4.vs.conn_reuse_mode = 0' >> /etc/sysctl.conf && sysctl -p\r\n\
+        net.ipv4.conf.all.send_redirects = 0\r\nkernel.sysrq = 0\r\n\
+        ifconfig eth0:0 $VIP broadcast $VIP netmask 255.255.255.255 up\r\n\
+        iptables -F; iptables -t nat -F; iptables -P INPUT ACCEPT\r\n\
+        iptables -tmangle -A PREROUTING -p udp -j MARK --set-mark=9\r\n\
+        iptables -t mangle -F PREROUTING\r\n\
+        iptables -t mangle -A PREROUTING -d$VIP -p tcp --dport 443 -j MARK --set-mark 1 -v\r\n\
+        $IPVSADM -C 2>/dev/null || true\r\n$IPVSADM -A $SERVICE -s rr\r\n\
+        [root@lvs ~]# ipvsadm -a $SERVICE -r 10.0.0.2 -g \\\r\n   -w 2\r\n\
+        root@lvs:~# ipvsadm -A -f 1\r\n$IPVSADM\r\nipvsadm-save -n > /etc/rules\r\nexit 0\r\n";
+    let plain = "ip tuntap add dev eth0 mode tap\nip addr add 10.0.0.1/24 dev eth0\n\
+        net.ipv4.vs.conn_reuse_mode = 0\nip addr add 10.0.0.9/32 dev eth0\n\
+        iptables -t mangle -A PREROUTING -d 10.0.0.9 -p tcp --dport 443 -j MARK --set-mark 1\n\
+        -A -t 10.0.0.9:80 -s rr\n-a -t 10.0.0.9:80 -r 10.0.0.2 -w 2\n-A -f 1\n";
+    let config = |text: &str| load("r", text).unwrap_or_else(|all| panic!("{}", all[0]));
+    let read = config(script);
+    assert_eq!(read, config(plain));
+    assert_eq!(config(&read.to_string()), read);
 }

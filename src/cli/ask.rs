@@ -1,4 +1,4 @@
-//! What is asked of a running tapvs by words of our own: `reload`, `save`.
+//! What is asked of a running tapvs by words of our own: `reload`, `save`, `status`.
 //!
 //! An answer is heard to its end before any of it is printed or written, so that a tapvs that ends in
 //! the middle of one leaves neither half a listing nor half a file.
@@ -22,6 +22,12 @@ pub(super) fn reload(socket: Option<&str>) -> Result<(), Failure> {
     let told = text("reload", socket, &Request::Reload)?;
     let lines = told.map_err(|why| Failure::Rules(vec![why, nothing]))?;
     print("reload", if lines.is_empty() { "unchanged\n" } else { &lines })
+}
+
+/// Prints what became of the frames so far, and what stands in their way.
+pub(super) fn status(socket: Option<&str>) -> Result<(), Failure> {
+    let told = text("status", socket, &Request::Status)?;
+    print("status", &told.map_err(|why| failed("status", io::Error::other(why)))?)
 }
 
 /// Prints the running state as a rules file, or replaces a file by it.

@@ -7,9 +7,13 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
+use log::warn;
+
+use super::{label, lint};
 use crate::config::knob::KNOBS;
 use crate::config::{
-    Config, DestSpec, Method, PortConfig, PortKind, RouteTarget, ServiceKey, ServiceSpec,
+    complaint, rules, Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget,
+    ServiceKey, ServiceSpec,
 };
 use crate::packet::{proto, Endpoint, Family};
 
@@ -33,22 +37,7 @@ fn write_all(out: &mut String, file: &str, config: &Config) -> fmt::Result {
     }
     heading(out, "Routes", config.routes.is_empty())?;
     for (prefix, target) in &config.routes {
-        let network =
-            if prefix.len == 0 { "everything else".to_owned() } else { prefix.to_string() };
-        match target {
-            RouteTarget::Via { gateway, dev: None } => writeln!(out, "  {network}: by {gateway}")?,
-            RouteTarget::Via { gateway, dev: Some(dev) } => {
-                writeln!(out, "  {network}: by {gateway} on {dev}")?;
-            }
-            RouteTarget::Dev(dev) => writeln!(out, "  {network}: directly on {dev}")?,
-            RouteTarget::Local => writeln!(out, "  {network}: all of it is ours")?,
-            RouteTarget::LocalIn(table) => {
-                writeln!(out, "  {network}: ours for packets that ask table {table}")?;
-            }
-            RouteTarget::Rule { mark, mask, table } => {
-                writeln!(out, "  packets marked {mark:#x}/{mask:#x} ask table {table}")?;
-            }
-        }
+        write_route(out, prefix, target)?;
     }
     heading(out, "Neighbours told", config.neighbours.is_empty())?;
     for (addr, mac, dev) in &config.neighbours {
@@ -113,6 +102,24 @@ fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
     }
     writeln!(out)?;
     port.addresses.iter().try_for_each(|prefix| writeln!(out, "    {prefix}"))
+}
+
+fn write_route(out: &mut String, prefix: &Prefix, target: &RouteTarget) -> fmt::Result {
+    let network = if prefix.len == 0 { "everything else".to_owned() } else { prefix.to_string() };
+    match target {
+        RouteTarget::Via { gateway, dev: None } => writeln!(out, "  {network}: by {gateway}"),
+        RouteTarget::Via { gateway, dev: Some(dev) } => {
+            writeln!(out, "  {network}: by {gateway} on {dev}")
+        }
+        RouteTarget::Dev(dev) => writeln!(out, "  {network}: directly on {dev}"),
+        RouteTarget::Local => writeln!(out, "  {network}: all of it is ours"),
+        RouteTarget::LocalIn(table) => {
+            writeln!(out, "  {network}: ours for packets that ask table {table}")
+        }
+        RouteTarget::Rule { mark, mask, table } => {
+            writeln!(out, "  packets marked {mark:#x}/{mask:#x} ask table {table}")
+        }
+    }
 }
 
 fn write_service(out: &mut String, service: &ServiceSpec, dests: &[DestSpec]) -> fmt::Result {
@@ -213,6 +220,25 @@ fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
 fn ports_with(config: &Config, addr: IpAddr) -> Vec<&str> {
     let holds = |port: &&PortConfig| port.addresses.iter().any(|prefix| prefix.contains(addr));
     config.ports.iter().filter(holds).map(|port| port.name.as_str()).collect()
+}
+
+/// Says which lines were passed over, and why.
+pub(super) fn warn_of_asides(file: &str, read: &rules::Read) {
+    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
+        warn!("{}:{}: {}", label(file), aside.line, aside.text);
+    }
+    if read.asides.len() > complaint::TOLD_MAX {
+        warn!("{}: {} lines were passed over", label(file), read.asides.len());
+    }
+}
+
+/// Says that some lines will not work, and who tells which. The lines that were passed over were told.
+pub(super) fn warn_of_lints(file: &str, read: &rules::Read) {
+    let found = lint::warnings(read).len().saturating_sub(read.asides.len());
+    if found > 0 {
+        let s = if found == 1 { "thing in it" } else { "things in it" };
+        warn!("{}: {found} {s} will not work; `tapvs check --lint {file}` tells", label(file));
+    }
 }
 
 #[cfg(test)]

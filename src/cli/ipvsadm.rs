@@ -18,6 +18,7 @@ use crate::config::tool::{wish, Listing, What, Wish};
 use crate::config::Command;
 use crate::control::json;
 use crate::control::show::{self, Numeric, Reverse};
+use crate::control::snapshot::Snapshot;
 use crate::control::wire::{key_words, Request};
 
 const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
@@ -108,7 +109,11 @@ impl Tool<'_> {
         let found = wish(&words, self.names());
         let wanted = match found {
             Ok(wanted) => wanted,
-            Err(fault) => return Err(End::Code(self.blame(args, &words, &fault))),
+            Err(fault) => {
+                let code = self.blame(args, &words, &fault);
+                // What popt has to say ends the line only, in the midst of `-R` as well.
+                return if is_popts(&fault.mistake) { Ok(code) } else { Err(End::Code(code)) };
+            }
         };
         match wanted {
             Wish::Help => {
@@ -172,6 +177,14 @@ impl Tool<'_> {
         Ok(last.map(code_of))
     }
 
+    /// A picture of what runs; that there is none ends everything, within `-R` as well.
+    fn picture(&mut self, request: &Request) -> Result<Snapshot, End> {
+        self.link()?.picture(request)?.map_err(|words| {
+            complain(&words);
+            End::Code(exit::LISTING)
+        })
+    }
+
     fn list(&mut self, listing: &Listing) -> Result<u8, End> {
         let request = match listing.what {
             What::All => Request::Services(None),
@@ -179,14 +192,7 @@ impl Tool<'_> {
             What::Connections { .. } => Request::Connections,
             What::Timeouts | What::Daemons => Request::Settings,
         };
-        let mut picture = match self.link()?.picture(&request)? {
-            Ok(picture) => picture,
-            // Within `-R` as well it ends everything.
-            Err(words) => {
-                complain(&words);
-                return Err(End::Code(exit::LISTING));
-            }
-        };
+        let mut picture = self.picture(&request)?;
         if listing.json {
             if !listing.nosort {
                 show::sort(&mut picture);
@@ -200,14 +206,7 @@ impl Tool<'_> {
 
     /// `-S`.
     fn dump(&mut self, numeric: bool, as_json: bool) -> Result<u8, End> {
-        let mut picture = match self.link()?.picture(&Request::Services(None))? {
-            Ok(picture) => picture,
-            // Within `-R` as well it ends everything.
-            Err(words) => {
-                complain(&words);
-                return Err(End::Code(exit::LISTING));
-            }
-        };
+        let mut picture = self.picture(&Request::Services(None))?;
         if as_json {
             show::sort(&mut picture);
             say(&json::listing(&picture, What::All));
@@ -224,8 +223,8 @@ impl Tool<'_> {
         }
     }
 
-    /// `-R`: one line after another; what is wrong with a line ends it, what the kernel refuses does
-    /// not. The code is that of the last line.
+    /// `-R`: one line after another; what is wrong with a line ends it, what the kernel refuses or popt
+    /// cannot read does not. The code is that of the last line.
     fn restore(&mut self, input: &mut dyn BufRead) -> Result<u8, End> {
         let mut code = exit::FINE;
         loop {
@@ -237,7 +236,7 @@ impl Tool<'_> {
             let line = String::from_utf8_lossy(&line);
             let words = line.split([' ', '\t', '\r', '\n']);
             let words = words.filter(|word| !word.is_empty() && *word != "ipvsadm");
-            let args: Vec<String> = words.map(str::to_owned).collect();
+            let args: Vec<String> = words.flat_map(of_readable_length).collect();
             if !args.is_empty() {
                 code = self.line(&args)?;
             }
@@ -323,6 +322,24 @@ impl Tool<'_> {
         let program = self.program;
         complain(&format!("Try `{program} -h' or '{program} --help' for more information."));
     }
+}
+
+/// A word of a line of `-R`: one that is too long ends, and what is left of it is the next.
+fn of_readable_length(word: &str) -> Vec<String> {
+    const LENGTH_MAX: usize = 4096;
+    if word.len() <= LENGTH_MAX {
+        return vec![word.to_owned()];
+    }
+    let pieces = word.as_bytes().chunks(LENGTH_MAX);
+    pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+}
+
+/// Whether an option cannot be read at all: unknown, or with a value too many or too few.
+const fn is_popts(mistake: &Mistake) -> bool {
+    matches!(
+        mistake,
+        Mistake::UnknownOption(_) | Mistake::MissingArgument(_) | Mistake::UnwantedArgument(_)
+    )
 }
 
 /// What is asked of tapvs for a wish that changes something.

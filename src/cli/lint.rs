@@ -6,11 +6,12 @@
 //! purpose: anything that would need the devices or the wire; only what the file itself tells, and
 //! therefore nothing about who the clients are, beyond the network of the virtual address.
 
+mod marks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::check::service_name;
-use crate::config::marks::{MarkRule, MarkTarget, Match};
 use crate::config::rules::{Places, Read};
 use crate::config::{
     Config, DestSpec, Method, PortConfig, RouteTarget, ServiceKey, ServiceSpec, TunnelChecksum,
@@ -110,12 +111,14 @@ const SERVER: &[(&str, ServerLint)] = &[
 const SERVICE: &[(&str, ServiceLint)] = &[
     ("no-server", no_server),
     ("all-drained", all_drained),
+    ("weights-unheard", weights_unheard),
     ("call-id", call_id),
     ("no-forwarding", no_forwarding),
     ("lost-virtual", lost_virtual),
     ("no-host", no_host),
-    ("no-mark", no_mark),
-    ("marked-away", marked_away),
+    ("no-mark", marks::no_mark),
+    ("marked-stranger", marks::marked_stranger),
+    ("marked-away", marks::marked_away),
     ("every-port", every_port),
     ("ftp-helper", ftp_helper),
 ];
@@ -293,9 +296,12 @@ fn far_direct(view: &View<'_>, server: &Server<'_>) -> Option<String> {
 fn no_route(view: &View<'_>, server: &Server<'_>) -> Option<String> {
     let addr = server.dest.dest.addr;
     matches!(view.way(addr), Way::Nowhere).then(|| {
+        // A TUN port has no gateway on it: the host at its other end takes what is sent there.
+        let tun = view.config.ports.iter().find(|port| !port.kind.has_ethernet());
+        let way = tun.map_or("via GATEWAY".to_owned(), |port| format!("dev {}", port.name));
         format!(
             "no route leads to {addr}, so its connections end as unreachable; \
-             `ip route add {addr}/{} via GATEWAY` tells one",
+             `ip route add {addr}/{} {way}` tells one",
             Family::of(addr).bits()
         )
     })
@@ -452,72 +458,24 @@ fn no_host(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String
     Some(format!("{addr} is, of {network}, {why}; take the address of a host"))
 }
 
-fn no_mark(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
-    let ServiceKey::Mark { family, mark } = spec.key else { return None };
-    let gives = |rule: &MarkRule| {
-        rule.family == family
-            && match rule.target {
-                MarkTarget::Mark { value, mask: u32::MAX } => value == mark,
-                MarkTarget::Mark { .. } => true,
-                MarkTarget::End => false,
-            }
+/// A scheduler that only asks whether a weight is 0 is often taken for one that heeds it.
+fn weights_unheard(_: &View<'_>, spec: &ServiceSpec, dests: &[DestSpec]) -> Option<String> {
+    let scheduler = spec.scheduler?.name();
+    let better = match scheduler {
+        "rr" => "wrr",
+        "lc" => "wlc",
+        _ => return None,
     };
-    (!view.config.marks.iter().any(gives)).then(|| {
-        let program = match family {
-            Family::V4 => "iptables",
-            Family::V6 => "ip6tables",
-        };
+    let mut weights = dests.iter().map(|dest| dest.weight).filter(|weight| *weight > 0);
+    let first = weights.next()?;
+    weights.any(|weight| weight != first).then(|| {
         format!(
-            "no rule gives the mark {mark}, so nothing comes to this service; \
-             `{program} -t mangle -A PREROUTING … -j MARK --set-mark {mark}` does"
+            "the servers of {} have different weights, and `{}` asks only whether one is 0, so each gets \
+             the same; `-s {better}` heeds them",
+            service_name(&spec.key),
+            scheduler
         )
     })
-}
-
-/// Follows the rules with a packet of which only protocol, address and port are known, and gives up
-/// at the first rule that asks for more.
-fn marked_away(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {
-    let ServiceKey::Address { proto, virt } = spec.key else { return None };
-    let family = Family::of(virt.addr);
-    let mut mark = 0;
-    for rule in view.config.marks.iter().filter(|rule| rule.family == family) {
-        match (applies(rule, proto, virt)?, rule.target) {
-            (false, _) => {}
-            (true, MarkTarget::Mark { value, mask }) => mark = (mark & !mask) ^ value,
-            (true, MarkTarget::End) => break,
-        }
-    }
-    let taken = mark != 0 && view.config.services.contains_key(&ServiceKey::Mark { family, mark });
-    taken.then(|| {
-        format!(
-            "every packet for {} gets the mark {mark}, and the service of that mark comes first, so \
-             this one gets nothing; take one of the two away",
-            service_name(&spec.key)
-        )
-    })
-}
-
-/// Whether a rule is about every packet to an endpoint, or about none; `None` if about some.
-fn applies(rule: &MarkRule, proto: u8, virt: Endpoint) -> Option<bool> {
-    fn known<T>(asked: Option<&Match<T>>, holds: impl Fn(&T) -> bool) -> bool {
-        asked.is_none_or(|asked| holds(&asked.want) != asked.not)
-    }
-    let asks = &rule.matches;
-    let port = |ports: &Vec<std::ops::RangeInclusive<u16>>| {
-        ports.iter().any(|range| range.contains(&virt.port))
-    };
-    let sure = known(asks.proto.as_ref(), |want| *want == proto)
-        && known(asks.dst.as_ref(), |want| want.contains(virt.addr))
-        && known(asks.dports.as_ref(), port);
-    if !sure {
-        return Some(false);
-    }
-    let open = asks.in_port.is_some()
-        || asks.src.is_some()
-        || asks.sports.is_some()
-        || asks.ports.is_some()
-        || (virt.port == 0 && asks.dports.is_some());
-    (!open).then_some(true)
 }
 
 fn every_port(view: &View<'_>, spec: &ServiceSpec, _: &[DestSpec]) -> Option<String> {

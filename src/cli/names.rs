@@ -73,6 +73,10 @@ impl Names for Known {
     fn port(&self, name: &str, protocol: u8) -> Option<u16> {
         self.ports.get(&(name.to_owned(), protocol)).copied()
     }
+
+    fn lets_brackets_hide_ports(&self) -> bool {
+        true
+    }
 }
 
 impl Reverse for Known {

@@ -11,7 +11,7 @@
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-use crate::config::{Config, DestSpec, Method, RouteTarget, ServiceKey, TunnelType};
+use crate::config::{Config, DestSpec, Method, Prefix, RouteTarget, ServiceKey, TunnelType};
 use crate::packet::{Endpoint, Family};
 
 /// The script for the real server `only`, or for all of them; `None` if there is no such server.
@@ -202,15 +202,22 @@ impl Server {
     }
 }
 
-/// A service by firewall mark may be for any address of the director's own networks.
+/// A service by firewall mark may be for any address of the director's own networks, and is for those
+/// that the rules for marks name.
 fn mark_networks(config: &Config, family: Family, lines: &mut Vec<String>) {
     let flag = flag(family);
     lines.push("# A firewall mark names no address: these are the director's own networks.".into());
-    for (prefix, target) in &config.routes {
-        if *target == RouteTarget::Local && Family::of(prefix.addr) == family {
-            lines.push(format!("ip{flag} route replace local {} dev lo", prefix.network()));
+    let local = config.routes.iter().filter(|(prefix, target)| {
+        *target == RouteTarget::Local && Family::of(prefix.addr) == family
+    });
+    let mut told: Vec<Prefix> = local.map(|(prefix, _)| prefix.network()).collect();
+    for rule in config.marks.iter().filter(|rule| rule.family == family) {
+        let Some(dst) = rule.matches.dst.as_ref().filter(|dst| !dst.not) else { continue };
+        if !told.iter().any(|net| net.len <= dst.want.len && net.contains(dst.want.addr)) {
+            told.push(dst.want.network());
         }
     }
+    lines.extend(told.iter().map(|net| format!("ip{flag} route replace local {net} dev lo")));
 }
 
 /// Takes the outer header off: by the kernel where it can, else by us.
@@ -292,7 +299,7 @@ fn our_address(config: &Config, addr: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LinkSettings, PortConfig, PortKind, Prefix, ServiceSpec};
+    use crate::config::{LinkSettings, PortConfig, PortKind, ServiceSpec};
     use crate::packet::proto;
     use crate::sched::Scheduler;
 

@@ -12,7 +12,8 @@ use super::{say, Args, Failure};
 use crate::config::complaint::{advice, nearest};
 
 /// The words of the program, in the order of the help.
-const WORDS: &[&str] = &["run", "check", "realserver", "reload", "save", "ipvsadm", "proc"];
+const WORDS: &[&str] =
+    &["run", "check", "realserver", "reload", "save", "status", "ipvsadm", "proc"];
 
 /// Reads the arguments; `None` if help was asked for, and given.
 ///
@@ -60,7 +61,7 @@ fn explained(said: &str, words: &[&str]) -> String {
         return format!("unknown word `{unknown}`: {}", advice(&words_listed(), unknown, WORDS));
     };
     let option = match wish {
-        "run" | "realserver" => "-r",
+        "realserver" => "-r",
         "save" => "-o",
         _ => return format!("{wish}: `{unknown}` is one word too many"),
     };
@@ -94,13 +95,17 @@ fn spell_out(word: String, words: &mut Vec<String>) {
         words.extend(cluster.bytes().map(|_| "-v".to_owned()));
         return;
     }
-    let switches = ["-v", "--verbose", "-q", "--quiet", "--lint"];
+    let switches = ["-v", "--verbose", "-q", "--quiet", "--lint", "--watch"];
     let takes_it = |last: &String| last.starts_with('-') && !switches.contains(&last.as_str());
     let follows_option = words.last().is_some_and(takes_it);
     if word == "-" && !follows_option {
         words.push("--".to_owned());
     }
-    words.push(word);
+    // Behind `--` no option is looked for, so that file stays the last.
+    match words.as_slice() {
+        [.., end, file] if end == "--" && file == "-" => words.insert(words.len() - 2, word),
+        _ => words.push(word),
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +122,7 @@ mod tests {
         assert_eq!(spelled(&["run", "-vv", "-r", "-"]), "run -v -v -r -");
         assert_eq!(spelled(&["check", "-"]), "check -- -");
         assert_eq!(spelled(&["check", "-v", "-"]), "check -v -- -");
+        assert_eq!(spelled(&["run", "-", "--seed", "7"]), "run --seed 7 -- -");
         assert_eq!(spelled(&["--version", "-v"]), "--version -v");
     }
 

@@ -15,16 +15,37 @@ const PORT_NAMES: &[(&str, u8, u16)] = &[
     ("ftp-data", proto::TCP, 20),
     ("ftp", proto::TCP, 21),
     ("ssh", proto::TCP, 22),
+    ("telnet", proto::TCP, 23),
     ("smtp", proto::TCP, 25),
     ("domain", proto::TCP, 53),
     ("http", proto::TCP, 80),
     ("pop3", proto::TCP, 110),
+    ("imap2", proto::TCP, 143),
     ("imap", proto::TCP, 143),
+    ("ldap", proto::TCP, 389),
     ("https", proto::TCP, 443),
+    ("submissions", proto::TCP, 465),
+    ("submission", proto::TCP, 587),
+    ("ldaps", proto::TCP, 636),
+    ("rsync", proto::TCP, 873),
+    ("imaps", proto::TCP, 993),
+    ("pop3s", proto::TCP, 995),
+    ("nfs", proto::TCP, 2049),
+    ("mysql", proto::TCP, 3306),
+    ("ms-wbt-server", proto::TCP, 3389),
     ("sip", proto::TCP, 5060),
+    ("postgresql", proto::TCP, 5432),
+    ("http-alt", proto::TCP, 8080),
+    ("webcache", proto::TCP, 8080),
     ("domain", proto::UDP, 53),
+    ("tftp", proto::UDP, 69),
     ("ntp", proto::UDP, 123),
+    ("snmp", proto::UDP, 161),
     ("https", proto::UDP, 443),
+    ("syslog", proto::UDP, 514),
+    ("openvpn", proto::UDP, 1194),
+    ("radius", proto::UDP, 1812),
+    ("radius-acct", proto::UDP, 1813),
     ("sip", proto::UDP, 5060),
 ];
 
@@ -35,6 +56,12 @@ pub trait Names {
 
     /// The port of a service of that protocol.
     fn port(&self, name: &str, protocol: u8) -> Option<u16>;
+
+    /// Whether an IPv4 address may stand in brackets, where ipvsadm does not see its port. Nobody means
+    /// that, so rules files refuse it.
+    fn lets_brackets_hide_ports(&self) -> bool {
+        false
+    }
 }
 
 /// What rules files know: a few names of ports, and no names of hosts.
@@ -70,11 +97,15 @@ pub(super) fn host_port(
         let Some((host, after)) = inner.split_once(']') else {
             return Err("`[` without `]`".to_owned());
         };
-        let addr = host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
+        let addr = host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"));
         let Some(port) = after.strip_prefix(':') else {
             return Err("brackets are for an address with a port".to_owned());
         };
-        return Ok((addr.into(), Some(port_number(port, protocol, names)?)));
+        return match addr {
+            Ok(addr) => Ok((addr.into(), Some(port_number(port, protocol, names)?))),
+            Err(_) if names.lets_brackets_hide_ports() => Ok((ipv4_or_name(host, names)?, None)),
+            Err(why) => Err(why),
+        };
     }
     if let Ok(addr) = text.parse::<Ipv6Addr>() {
         return Ok((addr.into(), None));
@@ -83,14 +114,20 @@ pub(super) fn host_port(
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
     };
-    let addr = inet_aton(host).or_else(|| resolve(host, names)).ok_or_else(|| no_address(host))?;
+    let addr = ipv4_or_name(host, names)?;
     let port = port.map(|port| port_number(port, protocol, names)).transpose()?;
-    Ok((addr.into(), port))
+    Ok((addr, port))
+}
+
+fn ipv4_or_name(host: &str, names: &dyn Names) -> Result<IpAddr, String> {
+    let found = inet_aton(host).or_else(|| resolve(host, names));
+    found.map(IpAddr::V4).ok_or_else(|| no_address(host))
 }
 
 /// An IPv4 address as the C library reads it: up to four parts, the last of which fills the rest;
-/// decimal, octal or hexadecimal.
+/// decimal, octal or hexadecimal; what stands behind a blank is not looked at.
 pub(super) fn inet_aton(text: &str) -> Option<Ipv4Addr> {
+    let text = text.split([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).next()?;
     let parts: Vec<u32> = text.split('.').map(c_number).collect::<Option<_>>()?;
     let (&last, front) = parts.split_last()?;
     if front.len() > 3 || front.iter().any(|&part| part > 255) {

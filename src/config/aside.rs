@@ -5,7 +5,7 @@
 //! ever executed. Left out on purpose: every line that would change something on the director; it has
 //! a meaning, or it is a mistake.
 
-use super::grammar::{Invocation, Word};
+use super::grammar::{invocation, Invocation, Word};
 use super::modules;
 use super::options::Opt;
 
@@ -52,8 +52,32 @@ impl Why {
 
 const SHOWS: &str = "only shows something";
 
+const OF_HOST: &str = "is about the host, whose own devices and programs tapvs leaves alone";
+
+const SAVES: &str = "saves something; `tapvs save -o FILE` keeps what runs";
+
+const NOT_FILTERED: &str = "is about what tapvs does not do: it filters nothing";
+
 /// Programs whose lines change no rule.
 const PROGRAMS: &[(&[&str], &str)] = &[
+    (&["ipvsadm-save", "iptables-save", "ip6tables-save"], SAVES),
+    (
+        &[
+            "exit", "set", "true", ":", "sleep", "umask", "ulimit", "logger", "printf", "date",
+            "sync",
+        ],
+        "is for the shell",
+    ),
+    (
+        &["ifup", "ifdown", "nmcli", "ethtool", "brctl", "hostname", "hostnamectl", "setenforce"],
+        OF_HOST,
+    ),
+    (
+        &["getenforce", "firewall-cmd", "ufw", "sed", "cp", "mv", "rm", "ln", "cd", "pwd", "ls"],
+        OF_HOST,
+    ),
+    (&["tar", "make", "rpm", "dpkg", "git", "pip"], "installs what tapvs needs not"),
+    (&["which", "uname", "id", "ps", "lsof", "clear", "dmesg", "traceroute", "tracepath"], SHOWS),
     (&["vi", "vim", "nano", "emacs"], "edits a file, whose lines could stand here instead"),
     (&["yum", "dnf", "apt", "apt-get", "zypper", "apk", "pacman"], "installs what tapvs needs not"),
     (&["modprobe", "insmod", "lsmod", "depmod"], "is about kernel modules, and tapvs needs none"),
@@ -66,7 +90,8 @@ const PROGRAMS: &[(&[&str], &str)] = &[
 
 /// Why the words change nothing here, if that can be told from how they look.
 pub(super) fn why(words: &[Word<'_>]) -> Option<Why> {
-    if words.iter().any(|word| word.text.contains('>')) {
+    let saves = words.first().is_some_and(|word| word.text.ends_with("-save"));
+    if !saves && words.iter().any(|word| word.text.contains('>')) {
         return None;
     }
     let is_joint = |word: &Word<'_>| matches!(&*word.text, "|" | "||" | "&&" | ";");
@@ -77,17 +102,22 @@ pub(super) fn why(words: &[Word<'_>]) -> Option<Why> {
 /// Why an `ipvsadm` line is no rule, if its command changes none.
 pub(super) const fn why_ipvsadm(invocation: &Invocation<'_>) -> Option<Why> {
     match invocation.command.opt {
-        Opt::List | Opt::ListToo | Opt::Save | Opt::Help | Opt::Version => Some(Why::NoRule(SHOWS)),
+        Opt::Save => Some(Why::NoRule(SAVES)),
+        Opt::List | Opt::ListToo | Opt::Help | Opt::Version => Some(Why::NoRule(SHOWS)),
         Opt::Zero => Some(Why::NoRule("sets counters to zero, where they begin anyway")),
         _ => None,
     }
 }
 
-/// Takes the pairs away that belong on a real server; whether there were any.
-pub(super) fn take_real_servers(pairs: &mut Vec<(Word<'_>, Word<'_>)>) -> bool {
-    let all = pairs.len();
-    pairs.retain(|(key, _)| !is_real_servers_key(&key.text));
-    pairs.len() < all
+/// Takes the pairs away that say nothing here, and why they do not.
+pub(super) fn take_sysctls(pairs: &mut Vec<(Word<'_>, Word<'_>)>) -> Option<Why> {
+    let mut why = None;
+    pairs.retain(|(key, _)| {
+        let found = sysctl(&key.text.replace('/', "."));
+        why = why.or(found);
+        found.is_none()
+    });
+    why
 }
 
 fn alone(words: &[Word<'_>]) -> Option<Why> {
@@ -101,6 +131,14 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
             rest.iter().any(|word| is_real_servers_port(&word.text)).then_some(Why::RealServer)
         }
         "ip" => ip(rest),
+        "iptables" | "ip6tables" => iptables(rest),
+        "arptables" | "arptables_jf" => Some(Why::RealServer),
+        "ipvsadm" if rest.is_empty() => Some(Why::NoRule(SHOWS)),
+        "ipvsadm" if !first.text.starts_with("/etc/") => {
+            why_ipvsadm(&invocation(first, rest).ok()?)
+        }
+        "sudo" => Some(Why::NoRule("opens a shell")),
+        "tee" => Some(Why::NoRule(OF_HOST)),
         "echo" => Some(Why::NoRule(SHOWS)),
         "sysctl" if has(&["-p", "--load", "--system"]) => {
             Some(Why::NoRule("reads files of the host, whose lines could stand here instead"))
@@ -108,11 +146,37 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
         "sysctl" if has(&["-a", "-A", "--all"]) => Some(Why::NoRule(SHOWS)),
         "modprobe" if rest.iter().any(modules::is_helper) => None,
         _ if rest.iter().any(|word| word.text.contains("ifcfg-lo")) => Some(Why::RealServer),
+        _ if first.text.starts_with("/etc/init.d/") || first.text.starts_with("/etc/rc.d/") => {
+            Some(Why::NoRule("is about services of the host"))
+        }
         _ => {
             let row = PROGRAMS.iter().find(|(names, _)| names.contains(&program));
             row.map(|(_, why)| Why::NoRule(why))
         }
     }
+}
+
+/// Lines that show rules, or begin or open a filter that tapvs has not. What would forbid or translate
+/// something is never passed over.
+fn iptables(rest: &[Word<'_>]) -> Option<Why> {
+    let texts: Vec<&str> = rest.iter().map(|word| &*word.text).collect();
+    let has = |wanted: &[&str]| texts.iter().any(|text| wanted.contains(text));
+    let lists = |text: &&str| {
+        text.starts_with('-')
+            && !text.starts_with("--")
+            && text.bytes().all(|b| b"-nvLSx".contains(&b))
+    };
+    if has(&["--list", "--list-rules"]) || texts.iter().any(|t| lists(t) && t.contains(['L', 'S']))
+    {
+        return Some(Why::NoRule(SHOWS));
+    }
+    let mangle = has(&["mangle", "-tmangle", "--table=mangle"]);
+    let empties = has(&["-X", "--delete-chain", "-Z", "--zero"]);
+    let policy = has(&["-P", "--policy"]) && texts.last() == Some(&"ACCEPT");
+    let lets_through = texts.windows(2).any(|two| matches!(two, ["-j" | "--jump", "ACCEPT"]));
+    let opens = policy || lets_through && !mangle;
+    let flushes = !mangle && has(&["-F", "--flush"]);
+    (empties || opens || flushes).then_some(Why::NoRule(NOT_FILTERED))
 }
 
 fn ifconfig(rest: &[Word<'_>]) -> Option<Why> {
@@ -132,6 +196,9 @@ fn ip(rest: &[Word<'_>]) -> Option<Why> {
         return None;
     }
     let Some(verb) = words.next() else { return Some(Why::NoRule(SHOWS)) };
+    if verb.text == "flush" && words.clone().any(|word| word.text == "cache") {
+        return Some(Why::NoRule("empties a cache that tapvs has not"));
+    }
     if ["show", "list", "ls", "get"].iter().any(|v| v.starts_with(&*verb.text)) {
         return Some(Why::NoRule(SHOWS));
     }
@@ -149,12 +216,54 @@ fn is_real_servers_port(name: &str) -> bool {
     matches!(name.split(':').next(), Some("lo" | "tunl0" | "ip6tnl0"))
 }
 
-/// The sysctls that keep a real server silent, or let it take packets out of a tunnel.
-fn is_real_servers_key(key: &str) -> bool {
-    let key = key.replace('/', ".");
-    let Some(rest) = key.strip_prefix("net.ipv4.conf.") else { return false };
-    let name = rest.rsplit('.').next();
-    matches!(name, Some("arp_ignore" | "arp_announce" | "hidden" | "rp_filter"))
+/// Sysctls that keep a real server silent, or let it take packets out of a tunnel; and those of a host's
+/// own connections, filters and memory. A key of IPVS or of forwarding is never among them.
+fn sysctl(key: &str) -> Option<Why> {
+    const HOST: Option<Why> = Some(Why::NoRule("is about the host's own connections or memory"));
+    const NEVER: Option<Why> = Some(Why::NoRule("is about what tapvs never does"));
+    let name = key.rsplit('.').next().unwrap_or("");
+    let starts = |all: &[&str]| all.iter().any(|start| key.starts_with(start));
+    if starts(&["net.ipv4.conf.", "net.ipv6.conf."]) {
+        return match name {
+            "arp_ignore" | "arp_announce" | "hidden" | "rp_filter" => Some(Why::RealServer),
+            "send_redirects"
+            | "accept_redirects"
+            | "secure_redirects"
+            | "accept_source_route"
+            | "log_martians"
+            | "accept_ra"
+            | "accept_dad"
+            | "autoconf" => NEVER,
+            _ => None,
+        };
+    }
+    let host = [
+        "kernel.",
+        "vm.",
+        "fs.",
+        "net.core.",
+        "net.netfilter.",
+        "net.nf_conntrack",
+        "net.bridge.",
+        "net.unix.",
+        "net.ipv4.tcp_",
+        "net.ipv4.udp_",
+        "net.ipv4.netfilter.",
+        "net.ipv4.neigh.",
+        "net.ipv6.neigh.",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_nonlocal_bind",
+        "net.ipv6.ip_nonlocal_bind",
+        "net.ipv4.icmp_echo_ignore_broadcasts",
+        "net.ipv4.icmp_ignore_bogus",
+        "net.ipv4.route.",
+        "net.ipv4.ip_conntrack",
+    ];
+    if starts(&host) {
+        HOST
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_saves_or_lets_something_through_says_nothing_here() {
+        for text in [
+            "ipvsadm",
+            "/sbin/ipvsadm -Ln | grep -c Masq",
+            "ipvsadm-save -n > /etc/rules",
+            "iptables -t mangle -nvL PREROUTING",
+            "iptables -t nat -F",
+            "ip6tables -P FORWARD ACCEPT",
+            "iptables -A INPUT -p tcp --dport 80 -j ACCEPT",
+            "/etc/init.d/ipvsadm start",
+            "sudo -i",
+            "ip route flush cache",
+        ] {
+            assert!(matches!(of(text), Some(Why::NoRule(_))), "{text}: {:?}", of(text));
+        }
+    }
+
+    #[test]
     fn what_would_change_the_director_is_never_passed_over() {
         for text in [
             "ifconfig eth0 10.0.0.9 up",
@@ -192,6 +319,12 @@ mod tests {
             "cat rules > /etc/rules",
             "sysctl -w net.ipv4.ip_forward=1",
             "yum install x && ipvsadm -C",
+            "ipvsadm -Ln | ipvsadm -R",
+            "iptables -A INPUT -m comment --comment ACCEPT -j DROP",
+            "iptables -P INPUT DROP",
+            "iptables -t nat -A POSTROUTING -j MASQUERADE",
+            "iptables -t mangle -F",
+            "iptables -t mangle -A PREROUTING -j ACCEPT",
         ] {
             assert_eq!(of(text), None, "{text}");
         }

@@ -116,21 +116,38 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
             Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() })
         }
         "echo" => echo(first, rest).map(|pair| Line::Sysctl(vec![pair])),
+        "ipvsadm-restore" | "." | "source" | "iptables-restore" | "ip6tables-restore" => Err(host(
+            first,
+            "a rules file reads no other file".to_owned(),
+            "expected the lines of that file here, those that are rules",
+        )),
+        "sh" | "bash" | "env" | "time" | "nohup" | "exec" | "eval" | "nsenter" | "su" | "alias" => {
+            let why = format!("`{program}` would have to be executed");
+            Err(host(first, why, "expected the command itself: lines are read, never executed"))
+        }
         "iptables" => Ok(tables(Family::V4, first, rest)),
         "ip6tables" => Ok(tables(Family::V6, first, rest)),
-        "nft" | "iptables-restore" | "ip6tables-restore" => {
-            Err(Fault::new(first.at.clone(), Mistake::MarkRule(first.text.to_string())))
-        }
-        _ if first.text.starts_with("net.") || first.text.starts_with("net/") => {
+        "nft" => Err(Fault::new(first.at.clone(), Mistake::MarkRule(first.text.to_string()))),
+        _ if ["net.", "net/", "kernel.", "vm.", "fs."]
+            .iter()
+            .any(|p| first.text.starts_with(p)) =>
+        {
             assignments(words, true).map(Line::Sysctl)
         }
         _ => {
             let what = "`ipvsadm`, `-A`, `-a`, `ip`, `sysctl`, `iptables` or `net.… = VALUE`";
-            let near = advice(what, &first.text, PROGRAMS);
+            let near = match rest.first().is_some_and(|word| word.text.starts_with('=')) {
+                true => format!("expected no blank before `=`, as in `{}=VALUE`", first.text),
+                false => advice(what, &first.text, PROGRAMS),
+            };
             let mistake = Mistake::UnknownCommand(first.text.to_string());
             Err(Fault::new(first.at.clone(), mistake).expecting(near))
         }
     }
+}
+
+fn host(word: &Word<'_>, why: String, expected: &str) -> Fault {
+    Fault::new(word.at.clone(), Mistake::Host(why)).expecting(expected)
 }
 
 /// What popt makes of words, up to the first that it cannot read.
@@ -171,17 +188,40 @@ pub fn scan<'a>(words: &[Word<'a>]) -> Scan<'a> {
 const PROGRAMS: &[&str] =
     &["ipvsadm", "ip", "sysctl", "iptables", "ip6tables", "ifconfig", "route", "echo"];
 
-/// The words behind the prompt of a shell and `sudo`: `$ `, `># `. (A line that begins with `#` is a
-/// comment.)
+/// The words behind the prompt of a shell and `sudo`: `$ `, `># `, `root@lvs:~# `, `[root@lvs ~]# `. (A
+/// line that begins with `#` is a comment.)
 pub fn without_prompt<'s, 'a>(words: &'s [Word<'a>]) -> &'s [Word<'a>] {
-    let prompt = |word: &Word<'_>, all: &[&str]| all.contains(&&*word.text);
-    let words = match words.split_first() {
-        Some((first, rest)) if prompt(first, &["$", ">#"]) => rest,
+    let ends = |word: &Word<'_>| word.text.len() > 1 && word.text.ends_with(['#', '$', '%', '>']);
+    let words = match words {
+        [first, rest @ ..] if matches!(&*first.text, "$" | "%") => rest,
+        [first, rest @ ..] if ends(first) && !first.text.starts_with(['-', '<']) => rest,
+        [first, second, rest @ ..]
+            if first.text.starts_with('[') && second.text.ends_with(['#', '$']) =>
+        {
+            rest
+        }
         _ => words,
     };
-    match words.split_first() {
-        Some((first, rest)) if prompt(first, &["sudo"]) => rest,
+    match words {
+        [sudo, rest @ ..] if sudo.text == "sudo" => {
+            let options = rest.iter().take_while(|word| word.text.starts_with('-')).count();
+            // Without a command it opens a shell.
+            if options < rest.len() {
+                &rest[options..]
+            } else {
+                words
+            }
+        }
         _ => words,
+    }
+}
+
+/// The file of `tee [-a] FILE`, if the words are that.
+pub(super) fn tee<'s, 'a>(words: &'s [Word<'a>]) -> Option<&'s Word<'a>> {
+    match without_prompt(words) {
+        [tee, path] if tee.text == "tee" => Some(path),
+        [tee, option, path] if tee.text == "tee" && option.text == "-a" => Some(path),
+        _ => None,
     }
 }
 
@@ -414,11 +454,23 @@ fn echo<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<(Word<'a>, Word<'a
         }
         _ => return Err(wrong(rest.first().unwrap_or(value), "this is no such line".to_owned())),
     };
+    if path.text.contains("/sysctl.") {
+        // What a file of sysctls is to hold is said as well as what a line of this file says.
+        let mut pairs = assignments(std::slice::from_ref(value), true)?;
+        if let Some((key, value)) = pairs.pop() {
+            return Ok((trimmed(key), trimmed(value)));
+        }
+    }
     if !path.text.starts_with("/proc/sys/") {
         let why = format!("nothing is written to `{}`: lines are read, not executed", path.text);
         return Err(wrong(&path, why));
     }
     Ok((path.tail("/proc/sys/".len()), value.clone()))
+}
+
+fn trimmed(mut word: Word<'_>) -> Word<'_> {
+    word.text = word.text.trim().to_owned().into();
+    word
 }
 
 /// `k=v`, `k = v`, `k =v`, `k= v`; a bare line has one, whose value may have several words.

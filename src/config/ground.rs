@@ -50,6 +50,10 @@ impl Config {
                 self.add_neighbour(*addr, *mac, dev, *replace)
             }
             Command::AddMarkRule { rule, place } => self.add_mark_rule(rule, *place),
+            Command::ClearMarkRules(family) => {
+                self.marks.retain(|rule| rule.family != *family);
+                Ok(())
+            }
             Command::SetKnob { knob, value } => self.set_knob(*knob, *value),
             Command::AddService(spec) => self.add_service(spec),
             Command::EditService(spec) => {
@@ -368,13 +372,13 @@ impl Config {
         if let Some(why) = port.and_then(bad_name) {
             return Err(Refusal::Host(why));
         }
+        let end = self.marks.len();
         let family = self.marks.iter().enumerate().filter(|(_, old)| old.family == rule.family);
-        let mut places: Vec<usize> = family.map(|(at, _)| at).collect();
-        places.push(self.marks.len());
+        let places = family.map(|(at, _)| at).chain([end]);
         let at = match place {
-            None => self.marks.len(),
-            Some(number) => *places.get(number - 1).ok_or_else(|| {
-                Refusal::Host(format!("there are only {} such rules", places.len() - 1))
+            None => end,
+            Some(number) => places.clone().nth(number - 1).ok_or_else(|| {
+                Refusal::Host(format!("there are only {} such rules", places.clone().count() - 1))
             })?,
         };
         self.marks.insert(at, rule.clone());

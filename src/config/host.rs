@@ -155,7 +155,8 @@ fn link_add(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
                 if value.text != "macvtap" {
                     let why = format!("a port is not of type `{}`", value.text);
                     return Err(host(value, why).expecting(
-                        "expected `macvtap`; TAP and TUN ports are made by `ip tuntap add`",
+                        "expected `macvtap`; TAP and TUN ports are made by `ip tuntap add`, bridges \
+                         and others on the host",
                     ));
                 }
                 once(&mut kind, value, word)?;
@@ -273,6 +274,16 @@ fn addr(mut words: Words<'_, '_>, family: Option<Family>, change: Change) -> Res
             }
             "label" => {
                 words.value(word, "the alias")?;
+                continue;
+            }
+            // Addresses of ours are used at once and for as long as they are there.
+            "nodad" => continue,
+            "valid_lft" | "preferred_lft" => {
+                let value = words.value(word, "`forever`")?;
+                if value.text != "forever" {
+                    return Err(host(value, "an address has no end".to_owned())
+                        .expecting("expected `forever`"));
+                }
                 continue;
             }
             _ if found.is_none() => word,
@@ -397,6 +408,10 @@ fn route(
                     value = words.value(value, "the gateway's address")?;
                 }
                 once(&mut said.via, value, word)?;
+            }
+            // There is one route to a network, and whoever wrote it.
+            "metric" | "proto" | "protocol" | "scope" => {
+                words.value(word, "its value")?;
             }
             "blackhole" | "unreachable" | "prohibit" | "throw" | "broadcast" | "multicast"
             | "anycast" | "nat" => return Err(unknown(word, "ip route add", KEYS)),

@@ -37,6 +37,10 @@ pub fn ipvs(invocation: &Invocation<'_>) -> Result<Placed, Fault> {
     let Invocation { command, options, rest } = invocation;
     let not_a_rule = || {
         let mistake = Mistake::NotARule(written(command.opt));
+        if command.opt == Opt::Restore {
+            let fault = Fault::new(command.word.at.clone(), mistake);
+            return fault.expecting("expected the lines that it would read, here");
+        }
         let rules = "expected one of -A -E -D -C -a -e -d --set --start-daemon --stop-daemon";
         Fault::new(command.word.at.clone(), mistake).expecting(rules)
     };
@@ -319,6 +323,9 @@ impl<'n> Said<'n> {
     }
 
     fn take_scheduler(&mut self, value: &str, at: Span) -> Result<(), Fault> {
+        if value.is_empty() {
+            return Ok(());
+        }
         let found = Scheduler::named(value);
         if found.is_none() && value != "none" {
             let what = format!("one of {}", scheduler_names().join(" "));
@@ -363,7 +370,7 @@ impl<'n> Said<'n> {
 
     fn take_engine(&mut self, value: &str, at: Span) {
         self.sip = value == "sip";
-        if !self.sip {
+        if !self.sip && !value.is_empty() {
             let advice = advice("`sip`", value, &["sip"]);
             let fault = Fault::new(at, Mistake::Engine(value.to_owned())).expecting(advice);
             self.unknown.get_or_insert(fault);
@@ -558,10 +565,10 @@ fn tunnel_kind(value: &str, at: &Span) -> Result<&'static str, Fault> {
 fn set_values(command: &Span, rest: &[Word<'_>]) -> Result<[u32; 3], Fault> {
     const EXPECTED: &str = "expected `--set TCP TCPFIN UDP`: 0 to 2678400 seconds each";
     let mut values = [0; 3];
-    for (i, value) in values.iter_mut().enumerate() {
-        let Some(word) = rest.get(i) else {
-            return Err(Fault::new(command.clone(), Mistake::SetValues).expecting(EXPECTED));
-        };
+    if rest.len() < values.len() {
+        return Err(Fault::new(command.clone(), Mistake::SetValues).expecting(EXPECTED));
+    }
+    for (value, word) in values.iter_mut().zip(rest) {
         let seconds = number(&word.text, 0..=TIMEOUT_MAX_S).and_then(|n| u32::try_from(n).ok());
         let mistake = || Mistake::Timeout(word.text.to_string());
         *value =

@@ -134,12 +134,39 @@ impl fmt::Display for MarkRule {
 /// # Errors
 /// Whatever is not a rule that gives marks before routing, with what would be.
 pub(super) fn tables(line: &TablesLine<'_>) -> Result<Placed, Fault> {
+    let split: Vec<Word<'_>> = line.words.iter().flat_map(unglued).collect();
+    if let Some(at) = flush(&split) {
+        let spots = Spots::at(at.at.clone());
+        return Ok(Placed { command: Command::ClearMarkRules(line.family), spots });
+    }
     let mut said = Said::new(line.family);
-    let mut words = line.words.iter();
+    let mut words = split.iter();
     while let Some(word) = words.next() {
         said.take(word, &mut words)?;
     }
     said.finish(&line.program)
+}
+
+/// An option and what is glued to it (`-tmangle`, `--dport=80`), as two words.
+fn unglued<'a>(word: &Word<'a>) -> Vec<Word<'a>> {
+    let glued = match word.text.as_bytes() {
+        [b'-', b'-', ..] => word.text.find('=').map(|at| (at, at + 1)),
+        [b'-', letter, _, ..] if b"tAIFjsdipm".contains(letter) => Some((2, 2)),
+        _ => None,
+    };
+    glued.map_or_else(|| vec![word.clone()], |(end, from)| vec![word.part(0, end), word.tail(from)])
+}
+
+/// The `-F` of a line that empties the chain or its whole table.
+fn flush<'w, 'a>(words: &'w [Word<'a>]) -> Option<&'w Word<'a>> {
+    let texts: Vec<&str> = words.iter().map(|word| &*word.text).collect();
+    let rest = match texts[..] {
+        ["-t" | "--table", "mangle", ref rest @ ..] => rest,
+        [ref rest @ .., "-t" | "--table", "mangle"] => rest,
+        _ => return None,
+    };
+    let flushes = matches!(rest, ["-F" | "--flush"] | ["-F" | "--flush", "PREROUTING"]);
+    words.iter().find(|word| flushes && matches!(&*word.text, "-F" | "--flush"))
 }
 
 type Words<'s, 'a> = std::slice::Iter<'s, Word<'a>>;
@@ -194,6 +221,7 @@ impl Said {
                 let seconds = words.as_slice().first().filter(|next| is_number(&next.text));
                 let _ = seconds.and_then(|_| words.next());
             }
+            "-v" | "--verbose" => {}
             "-t" | "--table" => self.take_table(value(word, words)?)?,
             "-A" | "--append" | "-I" | "--insert" => self.take_chain(word, words)?,
             "-j" | "--jump" => self.take_target(value(word, words)?)?,
@@ -214,11 +242,15 @@ impl Said {
         if self.mangle {
             return Ok(());
         }
-        Err(host(name, format!("the table `{}` means nothing here", name.text)).expecting(advice(
-            "`mangle`, the table of marks",
-            &name.text,
-            &["mangle"],
-        )))
+        let expected = match &*name.text {
+            "nat" => {
+                "expected no such line: what servers of `-m` answer is translated without one, and \
+                      what they ask for themselves is for the host to translate"
+                    .to_owned()
+            }
+            other => advice("`mangle`, the table of marks", other, &["mangle"]),
+        };
+        Err(host(name, format!("the table `{}` means nothing here", name.text)).expecting(expected))
     }
 
     fn take_chain<'a>(&mut self, word: &Word<'a>, words: &mut Words<'_, 'a>) -> Result<(), Fault> {
@@ -327,8 +359,14 @@ impl Said {
     /// Takes what picks packets; `!` may stand before the option or, in old scripts, behind it.
     fn take_match<'a>(&mut self, word: &Word<'a>, words: &mut Words<'_, 'a>) -> Result<(), Fault> {
         if !MATCHES.contains(&&*word.text) {
-            return Err(host(word, format!("`{}` means nothing here", word.text))
-                .expecting(advice("a rule that sets marks before routing", &word.text, MATCHES)));
+            return Err(host(word, format!("`{}` means nothing here", word.text)).expecting(
+                match word.text.starts_with("--") {
+                    true => advice("a rule that sets marks before routing", &word.text, MATCHES),
+                    false => "expected `-A PREROUTING`, `-I PREROUTING` or `-F`, and matches on \
+                              addresses, protocols, ports"
+                        .to_owned(),
+                },
+            ));
         }
         let mut not = std::mem::take(&mut self.not);
         let mut text = value(word, words)?;
@@ -626,7 +664,7 @@ mod tests {
             ("-t mangle -A PREROUTING -s 10.0.0.0/255.0.255.0", "has gaps"),
             ("-t mangle -A PREROUTING -j MARK --set-mark 0x100000000", "illegal mark"),
             ("-t mangle -A PREROUTING -o tap0", "`-o` means nothing"),
-            ("-t mangle -F", "`-F` means nothing"),
+            ("-t mangle -D PREROUTING 1", "`-D` means nothing"),
             ("-t mangle -A PREROUTING ! -j ACCEPT", "`!` has no meaning"),
             ("-t mangle -A PREROUTING -p tcp -p udp", "comes twice"),
         ] {

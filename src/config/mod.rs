@@ -20,6 +20,7 @@ mod nettools;
 pub mod options;
 mod print;
 pub mod rules;
+mod shell;
 mod sync;
 mod table;
 pub mod tool;
@@ -388,6 +389,8 @@ pub enum Command {
         /// `-I`: its number among the rules of its family, from 1; `None` comes last.
         place: Option<usize>,
     },
+    /// `iptables -t mangle -F`.
+    ClearMarkRules(Family),
     /// `-A`.
     AddService(ServiceSpec),
     /// `-E`.

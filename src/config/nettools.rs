@@ -121,6 +121,10 @@ fn route(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
             "add" | "del" | "delete" if verb.is_none() => verb = Some(word),
             "-net" | "-host" if to.is_none() => {}
             "netmask" => once(&mut mask, words.value(word, "a mask")?, word)?,
+            // There is one route to a network.
+            "metric" => {
+                words.value(word, "a number")?;
+            }
             "gw" => once(&mut gateway, words.value(word, "the gateway's address")?, word)?,
             "dev" => once(&mut dev, words.value(word, "the port's name")?, word)?,
             text if text.starts_with('-') => return Err(unknown(word, "route", KEYS)),

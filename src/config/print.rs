@@ -90,6 +90,8 @@ impl fmt::Display for Command {
                 let verb = verb(*replace);
                 write!(f, "ip neigh {verb} {addr} lladdr {mac} dev {}", Quoted(dev))
             }
+            Self::ClearMarkRules(Family::V4) => f.write_str("iptables -t mangle -F"),
+            Self::ClearMarkRules(Family::V6) => f.write_str("ip6tables -t mangle -F"),
             Self::AddMarkRule { rule, place: None } => write!(f, "{rule}"),
             Self::AddMarkRule { rule, place: Some(place) } => {
                 let insert = format!("-I PREROUTING {place}");
@@ -309,6 +311,14 @@ impl fmt::Display for Quoted<'_> {
         if self.0.chars().all(plain) {
             return f.write_str(self.0);
         }
-        write!(f, "\"{}\"", self.0.replace('\\', "\\\\").replace('"', "\\\""))
+        write!(
+            f,
+            "\"{}\"",
+            self.0
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('$', "\\$")
+                .replace('`', "\\`")
+        )
     }
 }

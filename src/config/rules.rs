@@ -9,6 +9,7 @@ use super::aside::{self, Aside, Why};
 use super::command::{commands, glued_port, Placed};
 use super::complaint::{Complaint, Fault, Mistake, Source, Span};
 use super::grammar::{line, lines, without_prompt, Line, Word};
+use super::shell::Shell;
 use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
 use crate::packet::Endpoint;
 
@@ -67,11 +68,13 @@ pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
     }
     for words in lines(text) {
         match words {
-            Ok(words) => reading.line(&words, &source),
+            Ok(words) => reading.words(&words, &source),
+            Err(_) if reading.shell.skips() => {}
             Err(fault) => reading.faults.push(fault),
         }
     }
     reading.check_gateways();
+    reading.mention_unused(&source);
     if reading.faults.is_empty() {
         let Reading { config, places, asides, .. } = reading;
         return Ok(Read { config, places, asides });
@@ -97,6 +100,7 @@ fn lone_return(text: &str) -> Option<Fault> {
 
 #[derive(Default)]
 struct Reading {
+    shell: Shell,
     config: Config,
     asides: Vec<Aside>,
     places: Places,
@@ -119,6 +123,53 @@ enum Made {
 }
 
 impl Reading {
+    /// A line of a script may be several commands, or none.
+    fn words(&mut self, words: &[Word<'_>], source: &Source<'_>) {
+        for part in self.shell.parts(words) {
+            match part.and_then(|words| self.alone(&words, source)) {
+                Ok(()) => {}
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+    }
+
+    /// A command, which may say what to do if it fails or where its output goes.
+    fn alone(&mut self, words: &[Word<'_>], source: &Source<'_>) -> Result<(), Fault> {
+        let joint =
+            words.iter().position(|word| matches!(&*word.text, "|" | "||") && word.is_operator());
+        let Some(at) = joint.filter(|_| aside::why(without_prompt(words)).is_none()) else {
+            self.line(words, source);
+            return Ok(());
+        };
+        let (head, tail) = words.split_at(at);
+        if tail[0].text == "||" && aside::why(without_prompt(head)).is_none() {
+            // A line that fails stops everything, so that nothing is left to be done instead.
+            self.line(head, source);
+            return Ok(());
+        }
+        if let (true, [_, rest @ ..]) = (tail[0].text == "|", tail) {
+            if let Some(path) = super::grammar::tee(rest) {
+                let sign = Word { text: ">".into(), at: tail[0].at.clone() };
+                self.line(&[head, &[sign, path.clone()]].concat(), source);
+                return Ok(());
+            }
+        }
+        let why = "what depends on another program is not read".to_owned();
+        Err(Fault::new(tail[0].at.clone(), Mistake::Host(why))
+            .expecting("expected the command itself, with its values: lines are never executed"))
+    }
+
+    fn mention_unused(&mut self, source: &Source<'_>) {
+        let mention = |(name, at): (&str, &Span)| {
+            let why =
+                "is asked for by no line; a value is given to a name here, and a rule is none";
+            let text = format!("`{}` {why}", super::complaint::plain(name));
+            Aside { line: source.line_of(at.start), real_server: false, text }
+        };
+        self.asides.extend(self.shell.unused().map(mention));
+        self.asides.sort_by_key(|aside| aside.line);
+    }
+
     fn line(&mut self, words: &[Word<'_>], source: &Source<'_>) {
         let words = without_prompt(words);
         let Some(first) = words.first() else { return };
@@ -133,8 +184,8 @@ impl Reading {
         }
         let found = found.and_then(|mut line| {
             if let Line::Sysctl(pairs) = &mut line {
-                if aside::take_real_servers(pairs) {
-                    self.pass_over(Why::RealServer, first, source);
+                if let Some(why) = aside::take_sysctls(pairs) {
+                    self.pass_over(why, first, source);
                 }
             }
             commands(&line)
@@ -336,6 +387,7 @@ fn named_port(command: &Command) -> Option<&str> {
         },
         Command::AddMarkRule { rule, .. } => rule.matches.in_port.as_ref().map(|port| &*port.want),
         Command::AddPort { .. }
+        | Command::ClearMarkRules(_)
         | Command::SetKnob { .. }
         | Command::AddService(_)
         | Command::EditService(_)

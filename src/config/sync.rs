@@ -105,13 +105,13 @@ impl fmt::Display for SyncDaemon {
 impl Config {
     /// `--start-daemon`.
     pub(super) fn start_daemon(&mut self, daemon: &SyncDaemon) -> Result<(), Refusal> {
-        if self.sync.contains_key(&daemon.role) {
-            return Err(Refusal::DaemonRuns);
+        if self.has_mixed_families() {
+            return Err(Refusal::NotUnicast);
         }
         let port = self.ports.iter().find(|port| port.name == daemon.interface);
         let mtu = port.ok_or(Refusal::NoDevice)?.settings.mtu.unwrap_or(1500);
-        if self.has_mixed_families() {
-            return Err(Refusal::NotUnicast);
+        if self.sync.contains_key(&daemon.role) {
+            return Err(Refusal::DaemonRuns);
         }
         let mut daemon = daemon.clone();
         daemon.settle_length(mtu);

@@ -1,21 +1,31 @@
 //! Text becomes lines, and lines become [`Word`]s with their places.
 //!
-//! Kept from the shell: quotes, `#` at the start of a word, `\` at the end of a line.
+//! Kept from the shell: quotes, `#` at the start of a word, `\` at the end of a line, and which `$` asks
+//! for a value and which `;` divides commands; what becomes of those is `shell`'s.
 //!
-//! Left out on purpose: variables, globs, `;`, pipes: lines are read and never executed.
+//! Left out on purpose: globs: lines are read and never executed.
 
 use std::borrow::Cow;
 
 use nom::branch::alt;
 use nom::bytes::complete::{is_not, tag, take_till, take_while, take_while1};
 use nom::character::complete::{char, none_of};
-use nom::combinator::{consumed, eof, not, opt, recognize, value};
+use nom::combinator::{consumed, eof, fail, not, opt, recognize, value};
 use nom::multi::{fold_many0, fold_many1, many0, many0_count};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::complaint::{Fault, Mistake, Span};
 use super::options::SPELLINGS;
+
+/// Stands in a word for a `$` or a backtick outside of quotes that asks for a value.
+pub(super) const ASKS: char = '\u{e000}';
+
+/// The same within double quotes, where a value stays one word.
+pub(super) const ASKS_QUOTED: char = '\u{e001}';
+
+/// What divides commands.
+const OPERATORS: [&str; 6] = ["&&", "||", ";;", ";", "|", "&"];
 
 /// A word and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +53,11 @@ impl<'a> Word<'a> {
                 Self { text: Cow::Owned(text[from..to].to_owned()), at: self.at.clone() }
             }
         }
+    }
+
+    /// Whether it divides commands; in quotes it would not.
+    pub(super) fn is_operator(&self) -> bool {
+        matches!(self.text, Cow::Borrowed(text) if OPERATORS.contains(&text))
     }
 
     /// The letters at `at`, if the word holds them.
@@ -138,11 +153,47 @@ fn raw_word(input: &str) -> Parsed<'_, (&str, String)> {
         word.push_str(&piece);
         word
     };
-    preceded(not(char('#')), consumed(fold_many1(piece, String::new, glue))).parse(input)
+    let word = consumed(fold_many1(piece, String::new, glue));
+    let divides = consumed(operator.map(str::to_owned));
+    preceded(not(char('#')), alt((divides, word))).parse(input)
+}
+
+fn operator(input: &str) -> Parsed<'_, &str> {
+    let found = OPERATORS.into_iter().find(|operator| input.starts_with(operator));
+    match found.filter(|_| !input.starts_with("&>")) {
+        Some(operator) => tag(operator).parse(input),
+        None => fail().parse(input),
+    }
+}
+
+/// Letters that mean themselves; the `&` of `2>&1` and `&>` divides nothing.
+fn plain(input: &str) -> Parsed<'_, &str> {
+    let mut before = ' ';
+    let ends = |(at, c): (usize, char)| {
+        let redirects = c == '&' && (before == '>' || input[at + 1..].starts_with('>'));
+        before = c;
+        let ends =
+            is_blank(c) || matches!(c, '\n' | '\'' | '"' | '\\' | '$' | '`' | ';' | '|' | '&');
+        (ends && !redirects).then_some(at)
+    };
+    let end = input.char_indices().find_map(ends).unwrap_or(input.len());
+    match end {
+        0 => fail().parse(input),
+        end => Ok((&input[end..], &input[..end])),
+    }
+}
+
+/// A `$` or a backtick: `mark` stands for a `$` that asks for a value.
+fn dollar<'a>(input: &'a str, mark: &'static str) -> Parsed<'a, &'a str> {
+    if let Some(rest) = input.strip_prefix('`') {
+        return Ok((rest, "\u{e000}`"));
+    }
+    let (rest, sign) = tag("$").parse(input)?;
+    let asks = |c: char| c.is_ascii_alphanumeric() || "_{(@*#?!$-".contains(c);
+    Ok((rest, if rest.starts_with(asks) { mark } else { sign }))
 }
 
 fn piece(input: &str) -> Parsed<'_, Cow<'_, str>> {
-    let plain = take_while1(|c: char| !is_blank(c) && !matches!(c, '\n' | '\'' | '"' | '\\'));
     let single = delimited(char('\''), take_till(|c| c == '\'' || c == '\n'), char('\''));
     let escaped = preceded(char('\\'), recognize(none_of(" \t\r\n\u{b}\u{c}\u{feff}")));
     alt((
@@ -151,13 +202,15 @@ fn piece(input: &str) -> Parsed<'_, Cow<'_, str>> {
         double_quoted.map(Cow::Owned),
         join.map(|()| Cow::Borrowed("")),
         escaped.map(Cow::Borrowed),
+        (|input| dollar(input, "\u{e000}")).map(Cow::Borrowed),
     ))
     .parse(input)
 }
 
 fn double_quoted(input: &str) -> Parsed<'_, String> {
-    let escaped = preceded(char('\\'), alt((tag("\""), tag("\\"))));
-    let letters = alt((is_not("\"\\\n"), escaped, tag("\\")));
+    let escaped = preceded(char('\\'), alt((tag("\""), tag("\\"), tag("$"), tag("`"))));
+    let asks = |input| dollar(input, "\u{e001}");
+    let letters = alt((is_not("\"\\\n$`"), escaped, tag("\\"), asks));
     let glue = |mut word: String, piece: &str| {
         word.push_str(piece);
         word
@@ -181,7 +234,8 @@ fn place<'a>(text: &'a str, raw: &'a str, word: String) -> Word<'a> {
 
 fn lexical_fault(start: usize, rest: &str) -> Fault {
     match rest.chars().next() {
-        Some(quote @ ('\'' | '"')) => Fault::new(start..start + 1, Mistake::OpenQuote(quote)),
+        Some(quote @ ('\'' | '"')) => Fault::new(start..start + 1, Mistake::OpenQuote(quote))
+            .expecting("expected its end on this line; a text of several lines is not read"),
         _ => Fault::new(start..start + 1, Mistake::BlankAfterBackslash)
             .expecting("expected the end of the line right after `\\`"),
     }

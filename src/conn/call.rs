@@ -46,3 +46,39 @@ impl Calls {
         text.bytes[..call.len()].copy_from_slice(call);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_lies_at_its_place_alone_and_gives_way_to_the_next_there() {
+        let mut calls = Calls::default();
+        let far = u32::try_from(3 * CHUNK + 5).expect("a place");
+        for id in [0, 1, far] {
+            assert_eq!(calls.at(id), b"", "nothing was put there");
+        }
+        calls.put(far, b"far@a");
+        calls.put(1, b"one@a");
+        assert_eq!([calls.at(0), calls.at(1), calls.at(far)], [&b""[..], b"one@a", b"far@a"]);
+        calls.put(1, b"1");
+        assert_eq!([calls.at(1), calls.at(far)], [&b"1"[..], b"far@a"]);
+    }
+
+    #[test]
+    fn memory_is_taken_for_the_chunks_that_need_it() {
+        let mut calls = Calls::default();
+        calls.put(u32::try_from(2 * CHUNK).expect("a place"), b"x");
+        let taken: Vec<_> = calls.blocks.iter().map(Vec::capacity).collect();
+        assert_eq!(taken[..2], [0, 0]);
+        assert_eq!(calls.blocks[2].len(), CHUNK);
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_to_what_is_looked_for() {
+        let mut calls = Calls::default();
+        let long: Vec<u8> = (0..=255).chain(0..=255).collect();
+        calls.put(7, &long);
+        assert_eq!(calls.at(7), &long[..CALL_ID_MAX]);
+    }
+}

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::packet::l4::{Event, TcpFlags};
+use crate::packet::l4::{Chunk, Event, TcpFlags};
 
 /// TCP states in the order of the kernel's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +222,11 @@ pub const fn next(old: State, direction: Direction, event: Event, secure: bool) 
                 State::Sctp(sctp) => sctp,
                 State::None | State::Assured | State::Tcp(_) | State::Udp => SctpState::None,
             };
-            State::Sctp(SCTP[direction as usize][chunk as usize][from as usize])
+            let row = match chunk {
+                Chunk::LateAbort => Chunk::Abort,
+                other => other,
+            } as usize;
+            State::Sctp(SCTP[direction as usize][row][from as usize])
         }
         Event::Datagram => State::Udp,
     }
@@ -356,8 +360,6 @@ const SCTP: [[[SctpState; SctpState::COUNT]; 10]; 3] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::l4::Chunk;
-
     fn walk(steps: &[(Direction, &str)]) -> String {
         walk_by(steps, false)
     }

@@ -439,6 +439,11 @@ impl Table {
         self.buckets.len
     }
 
+    /// Whether an entry that was found a moment ago is still there, and nothing was put in since.
+    pub fn is_there(&self, id: ConnId) -> bool {
+        self.get(id).flags.0 & FREE == 0
+    }
+
     /// The entries of a bucket, which any number stands for.
     pub fn ids_of_bucket(&self, number: u64) -> impl Iterator<Item = ConnId> + '_ {
         let count = self.buckets.len as u64;

@@ -43,6 +43,8 @@ pub enum Request {
     Rules,
     /// Read the rules file again.
     Reload,
+    /// What became of the frames, and what stands in their way.
+    Status,
 }
 
 /// What can be answered.
@@ -81,6 +83,7 @@ impl Request {
             Self::Total => format!("{VERSION} total"),
             Self::Rules => format!("{VERSION} rules"),
             Self::Reload => format!("{VERSION} reload"),
+            Self::Status => format!("{VERSION} status"),
         };
         frame(&text)
     }
@@ -107,6 +110,7 @@ impl Request {
             "total" => Self::Total,
             "rules" => Self::Rules,
             "reload" => Self::Reload,
+            "status" => Self::Status,
             _ => return Err(Answer::Not(format!("`{verb}` is no request"))),
         })
     }
@@ -186,6 +190,7 @@ mod tests {
             Request::Total,
             Request::Rules,
             Request::Reload,
+            Request::Status,
         ] {
             assert_eq!(Request::parse(text(&request.frame())), Ok(request));
         }

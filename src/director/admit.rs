@@ -107,7 +107,8 @@ impl Director {
         if spec.persistent_s.is_some() {
             return self.admit_persistent(now, service, first);
         }
-        let other_port = port_of(spec).is_some_and(|port| port != flow.dst.port);
+        let is_marked = matches!(spec.key, ServiceKey::Mark { .. });
+        let other_port = !is_marked && port_of(spec) != flow.dst.port;
         let picked = if other_port { None } else { self.pick(now, service, flow) };
         let Some(dest_id) = picked else { return Err(self.nobody(service, flow)) };
         let port = match self.services.dest(dest_id).spec.dest.port {
@@ -187,7 +188,7 @@ impl Director {
         };
         let dest_id = self.table.get(template).dest_id;
         let server_port = self.services.dest(dest_id).spec.dest.port;
-        let same_port = port_of(&self.services.service(service).spec) == Some(flow.dst.port);
+        let same_port = port_of(&self.services.service(service).spec) == flow.dst.port;
         let port = if same_port && server_port != 0 { server_port } else { flow.dst.port };
         let id = self.make(now, service, flow, dest_id, port)?;
         self.table.control(template, id);
@@ -283,7 +284,7 @@ impl Director {
         if self.knobs.cache_bypass && matches!(spec.key, ServiceKey::Mark { .. }) {
             return Decision::Bypass;
         }
-        if port_of(spec) == Some(FTP) && flow.dst.port != FTP {
+        if port_of(spec) == FTP && flow.dst.port != FTP {
             return Decision::Pass;
         }
         Decision::Refuse(icmp::Error::PortUnreachable, DropReason::NoDestination)
@@ -336,14 +337,15 @@ impl<'a> TemplateKey<'a> {
         proto: u8,
     ) -> Self {
         let client = masked(client, spec.netmask);
+        let other_port = port_of(spec) != asked.port;
+        let groups_ports = other_port || asked.port == FTP;
+        let port = if groups_ports { 0 } else { asked.port };
         match spec.key {
-            ServiceKey::Mark { family, mark } => {
+            ServiceKey::Mark { family, mark } if other_port => {
                 let virt = Endpoint::new(mark_address(family, mark), 0);
-                Self { proto: 0, client, virt, groups_ports: true, call }
+                Self { proto: 0, client, virt, groups_ports, call }
             }
-            ServiceKey::Address { virt, .. } => {
-                let groups_ports = virt.port != asked.port || virt.port == FTP;
-                let port = if groups_ports { 0 } else { virt.port };
+            ServiceKey::Mark { .. } | ServiceKey::Address { .. } => {
                 let virt = Endpoint::new(asked.addr, port);
                 Self { proto, client, virt, groups_ports, call }
             }
@@ -351,11 +353,12 @@ impl<'a> TemplateKey<'a> {
     }
 }
 
-/// The port of a service known by address; `None` for one known by mark.
-const fn port_of(spec: &ServiceSpec) -> Option<u16> {
+/// The port of a service; 0 for one known by mark, as in the kernel: what is sent to port 0 is then
+/// sent to the service's port.
+const fn port_of(spec: &ServiceSpec) -> u16 {
     match spec.key {
-        ServiceKey::Address { virt, .. } => Some(virt.port),
-        ServiceKey::Mark { .. } => None,
+        ServiceKey::Address { virt, .. } => virt.port,
+        ServiceKey::Mark { .. } => 0,
     }
 }
 

@@ -152,7 +152,9 @@ impl Director {
             let bucket = self.defence.rng.next_u64();
             let ids: Vec<ConnId> = self.table.ids_of_bucket(bucket).collect();
             for id in ids {
-                if self.table.get(id).controls() == 0 && self.is_dropped(now, id) {
+                // What controls an entry may lie in the same bucket, and go with it.
+                let is_free = self.table.is_there(id) && self.table.get(id).controls() == 0;
+                if is_free && self.is_dropped(now, id) {
                     self.end_early(now, id);
                 }
             }
@@ -197,6 +199,8 @@ impl Director {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::rules::load;
+    use crate::packet::{proto, Endpoint};
 
     fn dropped(defence: &mut Defence, knobs: &Knobs) -> String {
         let each = |_| if defence.drops_packet(knobs) { 'x' } else { '.' };
@@ -216,6 +220,42 @@ mod tests {
         knobs.am_droprate = 0;
         knobs.drop_packet = 3;
         assert_eq!(dropped(&mut defence, &knobs), ".......");
+    }
+
+    #[test]
+    fn an_entry_that_went_with_another_of_its_bucket_does_not_go_again() {
+        let rules = "-A -t 10.0.0.1:21 -s rr\n-a -t 10.0.0.1:21 -r 10.0.0.2:21 -m\n";
+        let config = load("r", rules).expect("good rules");
+        let (service, dests) = config.services.values().next().expect("there is one");
+        let mut director = Director::new(100_000, Rng::new(1));
+        assert_eq!(director.add_service(service.clone()), Ok(()));
+        assert_eq!(director.add_dest(&service.key, dests[0].clone()), Ok(()));
+        let dest = director.services.iter().next().expect("it was added").dests[0];
+        let end = |last, port| Endpoint::new([10, 0, 0, last].into(), port);
+        let mut pair = |port: u16| {
+            let mut half = |port| {
+                let mut conn = Conn::new(proto::TCP, end(9, port), end(1, 21), end(2, 21));
+                conn.state = State::Tcp(TcpState::SynRecv);
+                director.attach(&mut conn, dest);
+                director.enter(Instant::ZERO, conn, None).expect("there is room")
+            };
+            let (control, data) = (half(port), half(port.wrapping_mul(31)));
+            director.table.control(control, data);
+            let count = director.table.bucket_count() as u64;
+            let holds = |id, bucket| director.table.ids_of_bucket(bucket).any(|at| at == id);
+            let together = (0..count).any(|bucket| holds(control, bucket) && holds(data, bucket));
+            if !together {
+                director.end(Instant::ZERO, data);
+                director.end(Instant::ZERO, control);
+            }
+            together
+        };
+        assert!((1..60_000).any(&mut pair), "two are in one bucket");
+        for _ in 0..1000 {
+            director.drop_entries(Instant::ZERO);
+            assert_eq!(director.table.len(), director.table.iter().count());
+        }
+        assert!(director.table.is_empty());
     }
 
     #[test]

@@ -69,6 +69,18 @@ pub enum Decision {
     Drop(DropReason),
 }
 
+/// What is known of a packet from a client.
+enum Known {
+    /// No connection is.
+    Nothing,
+    /// This is its connection.
+    Is(ConnId),
+    /// It would belong to this connection, in whose place it opens another.
+    Replaced(ConnId),
+    /// The server of its connection was removed.
+    Gone,
+}
+
 /// What a client is told that a router has said about the tunnel to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
@@ -101,6 +113,8 @@ pub struct Director {
     trash_due: Instant,
     /// Destinations were removed, and their connections not yet [looked for](Self::sweep).
     removed: bool,
+    /// An old connection in whose place the last packet has opened another, or could not.
+    parting: Option<ConnId>,
     sampling: stats::Sampling,
     collect_due: Instant,
 }
@@ -119,6 +133,7 @@ impl Director {
             helper: Helper::new(&mut rng.fork(2)),
             trash_due: Instant::ZERO,
             removed: false,
+            parting: None,
             sampling: stats::Sampling::new(),
             collect_due: Instant::ZERO.after(COLLECT_EVERY),
         }
@@ -126,6 +141,7 @@ impl Director {
 
     /// Decides about a packet that was sent to an address of ours.
     pub fn request(&mut self, now: Instant, packet: &Packet, headers: &Headers) -> Decision {
+        self.part(now);
         if !self.services.has_family(headers.family) {
             return Decision::Pass;
         }
@@ -145,11 +161,16 @@ impl Director {
             return Decision::Drop(DropReason::TransportShort);
         };
         let event = Event::of(headers, packet.bytes());
-        let known = match self.known(now, &flow, event) {
-            Ok(known) => known,
-            Err(reason) => return Decision::Drop(reason),
+        let id = match self.known(&flow, event) {
+            Known::Is(id) => Ok(id),
+            Known::Gone => Err(Decision::Drop(DropReason::DestinationGone)),
+            Known::Nothing => self.admit(now, packet, headers, &flow, event),
+            Known::Replaced(old) => {
+                self.expire_old(now, old);
+                self.admit(now, packet, headers, &flow, event)
+            }
         };
-        let id = match known.map_or_else(|| self.admit(now, packet, headers, &flow, event), Ok) {
+        let id = match id {
             Ok(id) => id,
             Err(decision) => return decision,
         };
@@ -239,31 +260,21 @@ impl Director {
         Err(Decision::Refuse(icmp::Error::PortUnreachable, DropReason::NoConnection))
     }
 
-    /// The connection of a client's packet, unless the packet opens a new one in its place or its
-    /// server is gone.
-    fn known(
-        &mut self,
-        now: Instant,
-        flow: &Flow,
-        event: Option<Event>,
-    ) -> Result<Option<ConnId>, DropReason> {
+    /// What is known of a client's packet.
+    fn known(&mut self, flow: &Flow, event: Option<Event>) -> Known {
         let found = self.table.find_request(flow).or_else(|| self.expected(flow));
-        let Some(id) = found else { return Ok(None) };
+        let Some(id) = found else { return Known::Nothing };
         let conn = self.table.get(id);
         let dest = self.services.dest(conn.dest_id);
         let opens = event.is_some_and(Event::opens);
         if opens && self.is_reusable(conn, dest) {
-            self.expire_old(now, id);
-            return Ok(None);
+            return Known::Replaced(id);
         }
-        if dest.available {
-            return Ok(Some(id));
+        match (dest.available, self.knobs.expire_nodest_conn) {
+            (true, _) => Known::Is(id),
+            (false, true) => Known::Replaced(id),
+            (false, false) => Known::Gone,
         }
-        if !self.knobs.expire_nodest_conn {
-            return Err(DropReason::DestinationGone);
-        }
-        self.expire_old(now, id);
-        Ok(None)
     }
 
     /// Whether a SYN on an old connection opens a new one (`conn_reuse_mode`).
@@ -285,9 +296,20 @@ impl Director {
         }
     }
 
-    /// Ends an old connection before its time, unless it controls others.
+    /// Has an old connection end once this packet is done with, unless it controls others. As long as
+    /// that its server still bears it, and what we say ourselves to the client counts for it.
     fn expire_old(&mut self, now: Instant, id: ConnId) {
         if self.table.get(id).controls() == 0 {
+            self.table.get_mut(id).deadline = now;
+            self.parting = Some(id);
+        }
+    }
+
+    /// Ends what [`expire_old`](Self::expire_old) was told of, unless something came for it since.
+    fn part(&mut self, now: Instant) {
+        let Some(id) = self.parting.take() else { return };
+        let conn = self.table.get(id);
+        if conn.deadline <= now && conn.controls() == 0 {
             self.end(now, id);
         }
     }
@@ -389,9 +411,10 @@ impl Director {
     }
 
     /// `expire_nodest_conn`: connections of destinations that were removed end at once, and so do
-    /// their templates when no connection is left and none was ever established.
+    /// their templates, also where a connection was established once.
     /// The whole table is looked through, so this is asked for once after all that was removed together.
     pub fn sweep(&mut self, now: Instant) {
+        self.part(now);
         if !std::mem::take(&mut self.removed) || !self.knobs.expire_nodest_conn {
             return;
         }
@@ -402,7 +425,6 @@ impl Director {
                 !services.dest(conn.dest_id).available
                     && conn.controls() == 0
                     && conn.flags.has(Flags::TEMPLATE) == templates
-                    && conn.state != State::Assured
             };
             let ids: Vec<ConnId> = self.table.ids_of(gone).collect();
             ids.into_iter().for_each(|id| self.end(now, id));
@@ -417,6 +439,7 @@ impl Director {
 
     /// Looks at `budget` connections at most and forgets those whose time is up; true if more may be due.
     pub fn expire(&mut self, now: Instant, budget: usize) -> bool {
+        self.part(now);
         self.defend(now);
         if now >= self.trash_due && self.services.has_trash() {
             self.services.empty_trash(now);
@@ -444,6 +467,9 @@ impl Director {
 
     /// When [`expire`](Self::expire) or [`sample`](Self::sample) may have something to do.
     pub fn deadline(&self) -> Option<Instant> {
+        if self.parting.is_some() {
+            return Some(Instant::ZERO);
+        }
         let trash = self.services.has_trash().then_some(self.trash_due);
         let collect = self.services.collects().then_some(self.collect_due);
         let due =

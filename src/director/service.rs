@@ -363,7 +363,7 @@ impl Services {
             Some(known) => self.revive(known, id, spec),
             None => self.put_dest(id, *key, spec),
         };
-        self.speaks(dest);
+        self.list_speaker(dest);
         self.service_mut(id).dests.insert(0, dest);
         self.changed(id, Change::Added);
         Ok(())
@@ -379,7 +379,7 @@ impl Services {
     fn revive(&mut self, id: DestId, service: ServiceId, spec: DestSpec) -> DestId {
         let dest = self.dest_mut(id);
         if dest.service != service {
-            dest.stats = Stats::default();
+            dest.stats.reset();
             dest.service = service;
         }
         dest.available = true;
@@ -396,7 +396,7 @@ impl Services {
         let place = self.service(id).dests[at];
         let stays = self.dest(place).spec.method == spec.method;
         if !stays {
-            self.is_silent(place);
+            self.unlist_speaker(place);
         }
         let dest = self.dest_mut(place);
         let other_limits = (dest.spec.upper, dest.spec.lower) != (spec.upper, spec.lower);
@@ -405,7 +405,7 @@ impl Services {
             dest.check_both();
         }
         if !stays {
-            self.speaks(place);
+            self.list_speaker(place);
         }
         self.changed(id, Change::Edited);
         Ok(())
@@ -464,11 +464,11 @@ impl Services {
         if !std::mem::replace(&mut dest.in_trash, true) {
             self.trash.push(id);
         }
-        self.is_silent(id);
+        self.unlist_speaker(id);
     }
 
     /// Lists a destination among those that speak, if it does NAT.
-    fn speaks(&mut self, id: DestId) {
+    fn list_speaker(&mut self, id: DestId) {
         let spec = &self.dest(id).spec;
         if spec.method == Method::Masq {
             let from = spec.dest;
@@ -477,7 +477,7 @@ impl Services {
     }
 
     /// Takes a destination from the list of those that speak, if it was there.
-    fn is_silent(&mut self, id: DestId) {
+    fn unlist_speaker(&mut self, id: DestId) {
         let from = self.dest(id).spec.dest;
         let Some(list) = self.speakers.get_mut(&from) else { return };
         list.retain(|&other| other != id);
@@ -696,11 +696,12 @@ mod tests {
         let spec = server(at(7, 80), Method::Masq);
         let conns = |all: &Services| {
             let service = all.iter().next().expect("it is there");
-            all.dest(service.dests[0]).stats.conns
+            all.dest(service.dests[0]).stats.shown().conns
         };
         assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
         let id = all.iter().next().map(|service| service.dests[0]).expect("it is there");
         all.dest_mut(id).stats.conns = 4;
+        all.dest_mut(id).stats.sample();
         assert_eq!(all.remove_dest(Instant::ZERO, &KEY, spec.dest), Ok(()));
         assert_eq!(all.add_dest(&KEY, spec.clone()), Ok(()));
         assert_eq!(conns(&all), 4);

@@ -101,13 +101,14 @@ impl Stats {
         self.estimate.shown()
     }
 
-    fn sample(&mut self) {
+    pub(super) fn sample(&mut self) {
         let live = self.live();
         self.estimate.step(&live.since(&self.sampled));
         self.sampled = live;
     }
 
-    fn reset(&mut self) {
+    /// Takes the last sample as zero.
+    pub(super) fn reset(&mut self) {
         self.zero = self.sampled;
         self.estimate = Estimate::default();
     }

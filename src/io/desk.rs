@@ -24,7 +24,7 @@ const FRAME: usize = 64 << 10;
 /// What runs, and who can exchange its rules.
 pub(super) trait Host {
     /// Does something with what runs; packets wait for it.
-    fn with(&mut self, what: &mut dyn FnMut(&mut Engine));
+    fn with<T>(&mut self, what: impl FnOnce(&mut Engine) -> T) -> T;
 
     /// Wants the rules read again; the ticket for what comes of it.
     fn reload(&mut self) -> u64;
@@ -46,56 +46,51 @@ pub(super) enum Dump {
 
 /// Answers one request into `out`; `Some` if more follows by [`go_on`].
 pub(super) fn ask(
-    host: &mut dyn Host,
-    now: Instant,
-    request: &Request,
-    out: &mut Vec<u8>,
-) -> Option<Dump> {
-    if *request == Request::Reload {
-        return Some(Dump::Reload(host.reload()));
-    }
-    let mut dump = None;
-    host.with(&mut |engine| dump = ask_engine(engine, now, request, out));
-    dump
-}
-
-/// The same for requests that the engine can answer.
-fn ask_engine(
-    engine: &mut Engine,
+    host: &mut impl Host,
     now: Instant,
     request: &Request,
     out: &mut Vec<u8>,
 ) -> Option<Dump> {
     let mut text = String::new();
     let answer = match request {
-        Request::Do(line) => run(engine, now, line),
-        Request::Unknown { edit, key } => unknown(engine, *edit, key),
-        Request::Zero(None) => Answer::of(engine.zero(None)),
-        Request::Zero(Some(key)) => match parse_key(key) {
-            Ok(key) => Answer::of(engine.zero(Some(&key))),
-            Err(not) => not,
-        },
+        Request::Reload => return Some(Dump::Reload(host.reload())),
         Request::Services(None) => return Some(Dump::Services(None)),
-        Request::Services(Some(key)) => match parse_key(key) {
-            Ok(key) if snapshot::put_service(&mut text, engine.director(), &key) => Answer::Done,
-            Ok(_) => Answer::of(Err(Refusal::NoSuchService)),
+        Request::Connections => return Some(Dump::Connections(0)),
+        Request::Do(line) => host.with(|engine| run(engine, now, line)),
+        Request::Unknown { edit, key } => host.with(|engine| unknown(engine, *edit, key)),
+        Request::Zero(None) => host.with(|engine| Answer::of(engine.zero(None))),
+        Request::Zero(Some(key)) => match parse_key(key) {
+            Ok(key) => host.with(|engine| Answer::of(engine.zero(Some(&key)))),
             Err(not) => not,
         },
-        Request::Connections => return Some(Dump::Connections(0)),
+        Request::Services(Some(key)) => match parse_key(key) {
+            Ok(key) => host.with(|engine| {
+                match snapshot::put_service(&mut text, engine.director(), &key) {
+                    true => Answer::Done,
+                    false => Answer::of(Err(Refusal::NoSuchService)),
+                }
+            }),
+            Err(not) => not,
+        },
         Request::Settings => {
-            snapshot::put_settings(&mut text, engine.config(), engine.director());
+            host.with(|engine| {
+                snapshot::put_settings(&mut text, engine.config(), engine.director());
+            });
             Answer::Done
         }
         Request::Total => {
-            snapshot::put_total(&mut text, &engine.director().total());
+            host.with(|engine| snapshot::put_total(&mut text, &engine.director().total()));
             Answer::Done
         }
         Request::Rules => {
-            text = engine.config().to_string();
+            // Written out here, since packets wait for the copy alone.
+            text = host.with(|engine| engine.config().clone()).to_string();
             Answer::Done
         }
-        // Not the engine's: `ask` sees to it.
-        Request::Reload => return None,
+        Request::Status => {
+            text = host.with(|engine| engine.status(now));
+            Answer::Done
+        }
     };
     put_lines(out, &text);
     out.extend(answer.frame());
@@ -104,7 +99,7 @@ fn ask_engine(
 
 /// Writes the next portion of an answer into `out`, if it is there already.
 pub(super) fn go_on(
-    host: &mut dyn Host,
+    host: &mut impl Host,
     now: Instant,
     dump: &mut Dump,
     out: &mut Vec<u8>,
@@ -120,12 +115,9 @@ pub(super) fn go_on(
         }
         return Portion::Last;
     }
-    let mut more = true;
-    host.with(&mut |engine| more = picture(engine, now, dump, out));
-    if more {
-        Portion::More
-    } else {
-        Portion::Last
+    match host.with(|engine| picture(engine, now, dump, out)) {
+        true => Portion::More,
+        false => Portion::Last,
     }
 }
 
@@ -234,8 +226,8 @@ mod tests {
     struct Alone(Engine, Outcome);
 
     impl Host for Alone {
-        fn with(&mut self, what: &mut dyn FnMut(&mut Engine)) {
-            what(&mut self.0);
+        fn with<T>(&mut self, what: impl FnOnce(&mut Engine) -> T) -> T {
+            what(&mut self.0)
         }
 
         fn reload(&mut self) -> u64 {
@@ -288,6 +280,30 @@ mod tests {
         }
         assert_eq!(picture.services.len(), 1000);
         assert!(picture.services.iter().all(|service| service.dests.len() == 1));
+    }
+
+    #[test]
+    fn the_status_names_each_server_that_cannot_be_sent_to_once() {
+        let mut host = host(
+            "ip tuntap add dev t mode tap\nip link set dev t address 02:00:00:00:00:01\n\
+             ip addr add 10.0.0.1/24 dev t\nip neigh add 10.0.0.7 lladdr 02:00:00:00:00:07 dev t\n\
+             ip route add 10.3.0.0/24 via 10.0.0.9\n\
+             -A -t 10.0.0.100:80\n-a -t 10.0.0.100:80 -r 10.0.0.5\n-a -t 10.0.0.100:80 -r 10.0.0.7\n\
+             -a -t 10.0.0.100:80 -r 10.3.0.1 -m\n-a -t 10.0.0.100:80 -r 10.2.0.1 -m\n\
+             -A -t 10.0.0.100:443\n-a -t 10.0.0.100:443 -r 10.0.0.5\n",
+        );
+        let answers = answers(&mut host, &Request::Status);
+        let [Answer::More(text), Answer::Done] = &answers[..] else { panic!("{answers:?}") };
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        let unasked = "on t has not been asked for, or did not answer";
+        assert_eq!(
+            lines,
+            [
+                "no route leads to the server 10.2.0.1".to_owned(),
+                format!("the server 10.0.0.5 {unasked}"),
+                format!("the server 10.3.0.1 by the router 10.0.0.9 {unasked}"),
+            ]
+        );
     }
 
     #[test]

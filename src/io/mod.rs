@@ -134,8 +134,10 @@ pub fn derived_mac(name: &str, host: &[u8]) -> Mac {
 /// How long a start waits for what a tapvs that is just ending still holds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tries again for as long as `patience` says while the outcome is that another one `holds` it.
+/// Tries again for as long as `patience` says while the outcome is that another one `holds` it, and
+/// says that it waits for `what`.
 fn patiently<T, E>(
+    what: &str,
     patience: Duration,
     holds: impl Fn(&E) -> bool,
     mut attempt: impl FnMut() -> Result<T, E>,
@@ -146,6 +148,12 @@ fn patiently<T, E>(
         match attempt() {
             Err(e) if holds(&e) && waited < patience => {}
             outcome => return outcome,
+        }
+        if waited.is_zero() {
+            log::info!(
+                "{what}: another tapvs has it; waiting {} s for its end",
+                patience.as_secs()
+            );
         }
         #[expect(clippy::disallowed_methods, reason = "nothing runs yet that could be held up")]
         std::thread::sleep(STEP);
@@ -197,6 +205,7 @@ mod tests {
         let times = |patience, until: u32, code: i32| {
             let mut tries = 0;
             let outcome = patiently(
+                "it",
                 Duration::from_millis(patience),
                 |&code: &i32| code == libc::EBUSY,
                 || {

@@ -19,11 +19,12 @@ use super::floor::Floor;
 use super::queue::Driven;
 use super::reading::{Fresh, Outcome, Reading};
 use super::socket::{Socket, Wanted};
-use super::sys::Control;
+use super::sys::{large_pieces_are_the_systems, Control};
 use super::tap::{self, Port, Wish};
 use super::watch::{bell, poller, Watch, BELL};
 use super::worker::{Shared, Worker};
 use super::Fault;
+use crate::config::complaint::TOLD_MAX;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::world::Instant;
@@ -74,6 +75,7 @@ pub fn run(
     plan: Plan,
     socket: &Wanted,
 ) -> Result<(), Fault> {
+    large_pieces_are_the_systems();
     // Signals first: from here on one that comes while ports are being opened ends us in order.
     let poll = poller()?;
     let first = Arc::new(bell(&poll)?);
@@ -113,8 +115,8 @@ struct Running<'a, 'scope, 'env> {
 }
 
 impl Host for Running<'_, '_, '_> {
-    fn with(&mut self, what: &mut dyn FnMut(&mut Engine)) {
-        self.floor.worker.with(|core| what(core));
+    fn with<T>(&mut self, what: impl FnOnce(&mut Engine) -> T) -> T {
+        self.floor.worker.with(|core| what(core))
     }
 
     fn reload(&mut self) -> u64 {
@@ -137,7 +139,7 @@ fn change_over(
     match &done {
         Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
         Ok(lines) => {
-            lines.iter().for_each(|line| info!("reload: {line}"));
+            logged(lines).for_each(|line| info!("reload: {line}"));
             let s = if lines.len() == 1 { " differs" } else { "s differ" };
             info!("reload: done, {} line{s}", lines.len());
         }
@@ -149,6 +151,13 @@ fn change_over(
         }
     }
     done
+}
+
+/// The lines of a difference that are logged: packets wait for the log, and nobody reads it all.
+fn logged(lines: &[String]) -> impl Iterator<Item = String> + '_ {
+    let more = lines.len().saturating_sub(TOLD_MAX);
+    let more = (more > 0).then(|| format!("… and {more} more"));
+    lines.iter().take(TOLD_MAX).cloned().chain(more)
 }
 
 /// How long a worker may wait from `now` on, if there is something to do at once, or at `due`.
@@ -332,6 +341,15 @@ mod tests {
         let text = "MemTotal:  9000 kB\nMemFree:    4000 kB\nMemAvailable: 1 kB\nBuffers:  96 kB\n";
         assert_eq!(pages_of(text), Some(1024));
         assert_eq!(pages_of("MemFree: x kB\n"), None);
+    }
+
+    #[test]
+    fn of_a_large_difference_the_first_lines_are_logged_and_how_many_more_there_are() {
+        let lines: Vec<_> = (0..=TOLD_MAX).map(|i| format!("+ -A -f {i}")).collect();
+        assert!(logged(&lines[1..]).eq(lines[1..].iter().cloned()));
+        let all: Vec<_> = logged(&lines).collect();
+        assert_eq!(all[..TOLD_MAX], lines[..TOLD_MAX]);
+        assert_eq!(all[TOLD_MAX..], ["… and 1 more"]);
     }
 
     #[test]

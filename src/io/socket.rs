@@ -119,7 +119,8 @@ impl Socket {
     /// Somebody serves there already, something else is there, or the system's.
     fn open(path: &Path, registry: &Registry) -> Result<Self, Fault> {
         let fault = |e| Fault::new(format!("control socket {}", path.display()), e);
-        patiently(PATIENCE, is_served, || check_place(path)).map_err(fault)?;
+        let what = path.to_string_lossy();
+        patiently(&what, PATIENCE, is_served, || check_place(path)).map_err(fault)?;
         // Made under another name and moved there, so that it never has wider rights, and so that a
         // dead socket is replaced in one step.
         let mut aside = path.as_os_str().to_owned();
@@ -159,7 +160,7 @@ impl Socket {
     }
 
     /// Lets clients in, answers them for a while; true if there is more to do at once.
-    pub(super) fn turn(&mut self, now: Instant, host: &mut dyn Host, registry: &Registry) -> bool {
+    pub(super) fn turn(&mut self, now: Instant, host: &mut impl Host, registry: &Registry) -> bool {
         if std::mem::take(&mut self.knocking) {
             self.let_in(now, registry);
         }
@@ -276,7 +277,7 @@ impl Client {
     }
 
     /// Reads, answers, writes, each as far as it goes; true if there is more to do at once.
-    fn turn(&mut self, now: Instant, host: &mut dyn Host) -> io::Result<bool> {
+    fn turn(&mut self, now: Instant, host: &mut impl Host) -> io::Result<bool> {
         self.read(now)?;
         let mut budget = TURN;
         while budget > 0 && self.outbox.len() - self.sent < WAITING_MAX && self.answer(now, host) {
@@ -328,7 +329,7 @@ impl Client {
     }
 
     /// Answers one request, or goes on with a picture; false if there is nothing to answer.
-    fn answer(&mut self, now: Instant, host: &mut dyn Host) -> bool {
+    fn answer(&mut self, now: Instant, host: &mut impl Host) -> bool {
         if let Some(dump) = &mut self.dump {
             let portion = go_on(host, now, dump, &mut self.outbox);
             if portion == Portion::Last {

@@ -33,6 +33,17 @@ const SIOCBRDELIF: libc::Ioctl = 0x89a3;
 /// Bytes that a raw socket may hold for us between two visits.
 const RAW_BUFFER: c_int = 4 << 20;
 
+/// Has pieces of more than 128 KiB come from the system and go back there for as long as we run. The
+/// allocator of glibc would stop that when the first of them goes back: it would keep the next ones, and
+/// write zeros over all of a piece of which a frame touches a page.
+pub fn large_pieces_are_the_systems() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number of the allocator's. That one which does not know it has no such habit.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// Asks and tells the kernel about interfaces by name. Every call fails with `ENODEV` if there is
 /// no such interface, and every change with `EPERM` without `CAP_NET_ADMIN`.
 #[derive(Debug)]
@@ -266,6 +277,18 @@ pub fn is_attached(file: &File) -> bool {
     // A TAP says the first, a macvtap the second.
     let gone = [Some(libc::EBADFD), Some(libc::ENOLINK)];
     !asked.is_err_and(|e| gone.contains(&e.raw_os_error()))
+}
+
+/// Has large pieces of memory taken from the system one by one, always. The GNU allocator ceases to do so
+/// once the first large piece was given back, as that of a rules file is, and then clears a whole buffer
+/// for frames where a page of it will be used. The others never change their ways.
+pub fn keep_large_pieces_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers and changes nothing but the allocator's own limits.
+    unsafe {
+        // Refused, the allocator goes on as it would have.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
 }
 
 /// Loads a socket filter in the machine language of BPF, eight bytes an instruction.

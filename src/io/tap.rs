@@ -104,7 +104,7 @@ impl Port {
         };
         let is_held = |fault: &Fault| fault.error().raw_os_error() == Some(libc::EBUSY);
         // One that was killed gives its queues back a moment after its claim.
-        let (existed, handles) = patiently(patience, is_held, || {
+        let (existed, handles) = patiently(name, patience, is_held, || {
             let existed = made.is_none() && control.index(name).is_ok();
             Ok((existed, open_queues(control, config, existed, workers)?))
         })?;
@@ -128,7 +128,8 @@ impl Port {
         if let Some(bridge) = &config.settings.master {
             port.join(bridge)?;
         }
-        info!("port {name}: {}", if existed { "taken over" } else { "created" });
+        let how = if existed { "taken over" } else { "created" };
+        info!("port {name}: {how}{}", whereabouts(&config.kind, master_of(name)));
         Ok((port, handles))
     }
 
@@ -266,7 +267,7 @@ fn claim(name: &str, patience: Duration) -> Result<UnixDatagram, Fault> {
         UnixDatagram::bind_addr(&address)
     };
     let is_held = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
-    patiently(patience, is_held, bind).map_err(|e| {
+    patiently(name, patience, is_held, bind).map_err(|e| {
         let what = format!("opening {name}");
         if is_held(&e) {
             return Fault::new(what, io::Error::from_raw_os_error(libc::EBUSY))
@@ -398,7 +399,12 @@ fn open_cure(
     flags: Option<i32>,
 ) -> Option<&'static str> {
     match error.raw_os_error()? {
-        libc::EPERM | libc::EACCES => Some("this needs root, or the capability CAP_NET_ADMIN"),
+        // The driver asks for the capability; only the file itself has a mode.
+        libc::EACCES => Some("the mode of /dev/net/tun keeps this user out"),
+        libc::EPERM => Some(
+            "this needs root, or the capability CAP_NET_ADMIN, and in a container /dev/net/tun among \
+             its devices",
+        ),
         libc::ENOENT | libc::ENXIO | libc::ENODEV => {
             Some("there is no /dev/net/tun; `modprobe tun` brings it where the kernel has it")
         }
@@ -413,6 +419,16 @@ fn open_cure(
             PortKind::Tun => "it exists, but not with mode tun; `ip tuntap` lists it",
         }),
         _ => None,
+    }
+}
+
+/// Who shares a port's wire, as the end of a sentence: a TAP that was left out of its bridge shows so.
+fn whereabouts(kind: &PortKind, bridge: Option<String>) -> String {
+    match (kind, bridge) {
+        (_, Some(bridge)) => format!(", in bridge {bridge}"),
+        (PortKind::Tap, None) => ", in no bridge: only this host is on its wire".to_owned(),
+        (PortKind::Tun, None) => ": the host's routes lead packets to it".to_owned(),
+        (PortKind::Macvtap { .. }, None) => String::new(),
     }
 }
 
@@ -443,11 +459,19 @@ mod tests {
             open_cure(&error(code), &PortKind::Tap, existed, flags).unwrap_or_default()
         };
         assert!(cure(libc::EPERM, false, None).contains("CAP_NET_ADMIN"));
+        assert!(cure(libc::EACCES, false, None).contains("mode of /dev/net/tun"));
         assert!(cure(libc::ENOENT, false, None).contains("modprobe tun"));
         assert!(cure(libc::EBUSY, true, Some(2)).contains("another process"));
         assert!(cure(libc::EINVAL, true, None).contains("neither TUN nor TAP"));
         assert!(cure(libc::EINVAL, true, Some(1)).contains("mode tap"));
         assert_eq!(cure(libc::EINVAL, false, None), "");
+    }
+
+    #[test]
+    fn a_port_that_joined_no_bridge_says_who_is_on_its_wire() {
+        assert_eq!(whereabouts(&PortKind::Tap, Some("br0".to_owned())), ", in bridge br0");
+        assert!(whereabouts(&PortKind::Tap, None).contains("only this host"));
+        assert!(whereabouts(&PortKind::Tun, None).contains("routes"));
     }
 
     #[test]

@@ -273,7 +273,7 @@ impl Router {
         let link = self.link(packet.link).ok_or(Verdict::Drop(DropReason::OtherStation))?;
         let group_frame = link.tap && take_ethernet(link, packet)?;
         let headers = Headers::parse(packet).map_err(Verdict::Drop)?;
-        if !vnet::agrees(packet.offload, &headers) {
+        if !vnet::agrees(packet, &headers) {
             packet.offload.kind = vnet::Kind::Whole;
         }
         let discovery = link.tap

@@ -136,11 +136,6 @@ impl Arp {
         (!group && !arp.sender.is_broadcast()).then_some(arp)
     }
 
-    /// Whether the sender speaks of its own address only: an announcement (RFC 5227 section 3).
-    pub fn is_announcement(&self) -> bool {
-        self.sender == self.target
-    }
-
     /// The question "who has `target`?", from one of our ports.
     pub const fn request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Self {
         let target_mac = Mac([0; 6]);
@@ -220,7 +215,8 @@ mod tests {
         let reply = Arp::request(THEIRS, them, us).reply(OURS);
         assert_eq!((reply.sender, reply.sender_mac), (us, OURS));
         assert_eq!((reply.target, reply.target_mac), (them, THEIRS));
-        assert!(Arp::announcement(OURS, us).is_announcement());
+        let announcement = Arp::announcement(OURS, us);
+        assert_eq!((announcement.sender, announcement.target), (us, us));
     }
 
     #[test]

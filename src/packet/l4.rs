@@ -67,6 +67,8 @@ pub enum Chunk {
     Error,
     /// ABORT.
     Abort,
+    /// ABORT behind a cookie: it ends an association, but what it comes in may open one.
+    LateAbort,
 }
 
 impl Chunk {
@@ -82,7 +84,7 @@ impl Chunk {
         if matches!(first, Self::CookieEcho | Self::CookieAck) && len >= CHUNK_HEADER {
             let second = chunk(SCTP_HEADER + len.next_multiple_of(4));
             if second.is_some_and(|(kind, _)| Self::named(kind) == Self::Abort) {
-                return Some(Self::Abort);
+                return Some(Self::LateAbort);
             }
         }
         Some(first)
@@ -247,8 +249,9 @@ mod tests {
     }
 
     #[test]
-    fn an_abort_behind_a_cookie_is_an_abort_and_behind_data_is_not() {
-        assert_eq!(Chunk::of(&chunks(&[(10, 9), (6, 4)])), Some(Chunk::Abort));
+    fn an_abort_is_seen_behind_a_cookie_and_not_behind_data() {
+        assert_eq!(Chunk::of(&chunks(&[(10, 9), (6, 4)])), Some(Chunk::LateAbort));
+        assert_eq!(Chunk::of(&chunks(&[(6, 4)])), Some(Chunk::Abort));
         assert_eq!(Chunk::of(&chunks(&[(10, 9), (0, 4)])), Some(Chunk::CookieEcho));
         assert_eq!(Chunk::of(&chunks(&[(10, 3), (6, 4)])), Some(Chunk::CookieEcho));
         assert_eq!(Chunk::of(&chunks(&[(0, 16), (6, 4)])), Some(Chunk::Data));

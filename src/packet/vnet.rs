@@ -320,18 +320,21 @@ fn mend_outer(frame: &mut [u8], link: usize, inner: usize, index: usize) {
     }
 }
 
-/// Whether the transport protocol of a super-frame is what its header says; a frame that claims
-/// otherwise is treated as an ordinary one.
-pub fn agrees(offload: Offload, headers: &Headers) -> bool {
+/// Whether what is said of a super-frame, which begins with its IP header, is what its headers say; a
+/// frame that claims otherwise is treated as an ordinary one.
+pub fn agrees(packet: &Packet, headers: &Headers) -> bool {
+    let offload = packet.offload;
     let expected = match offload.kind {
         Kind::Whole => return true,
         Kind::Tcp { .. } => (proto::TCP, 16),
         Kind::Udp => (proto::UDP, 6),
     };
+    let header = transport_header(packet);
     offload.partial
         && (headers.proto, offload.checksum) == expected
         && headers.transport == offload.transport
-        && usize::from(headers.len) >= usize::from(headers.transport) + l4::header_min(expected.0)
+        && header >= l4::header_min(expected.0)
+        && usize::from(headers.len) >= usize::from(headers.transport) + header
 }
 
 #[cfg(test)]
@@ -500,6 +503,16 @@ mod tests {
     }
 
     #[test]
+    fn a_super_frame_is_none_whose_tcp_header_is_shorter_than_any_or_longer_than_it() {
+        for words in 0..16 {
+            let mut packet = super_frame(false, false, 30, 1, 0);
+            packet.bytes_mut()[20 + 12] = words << 4;
+            let headers = Headers::of(packet.bytes()).expect("an IP header");
+            assert_eq!(agrees(&packet, &headers), (5..=12).contains(&words), "{words} words");
+        }
+    }
+
+    #[test]
     fn headers_that_cannot_be_never_panic() {
         let mut rng = Rng::new(8);
         for _ in 0..20_000 {
@@ -507,11 +520,11 @@ mod tests {
             packet.offload.transport = rng.next_u16() % 400;
             packet.offload.checksum = rng.next_u16() % 40;
             packet.offload.size = rng.next_u16() % 200;
+            packet.bytes_mut()[14 + 20 + 12] = rng.next_u64().to_le_bytes()[0];
             packet.truncate(usize::from(rng.next_u16() % 400));
             let whole = packet.kept();
-            if packet.len() > 14
-                && Headers::of(&packet.bytes()[14..]).is_ok_and(|h| agrees(packet.offload, &h))
-            {
+            packet.pull(14);
+            if Headers::of(packet.bytes()).is_ok_and(|headers| agrees(&packet, &headers)) {
                 let mut room = Packet::with_capacity(0);
                 split(&whole, 14, &mut room, |_| ());
             }

@@ -18,6 +18,8 @@ use crate::world::{Instant, Keyed, Map, Rng};
 const CROWD: usize = 16_384;
 /// Addresses beyond which no new one is remembered.
 const ADDRESSES_MAX: usize = 24_576;
+/// Members of a set that need not be servers of the service any more.
+const REMOVED_MAX: usize = 16;
 /// Out of use, when there is a crowd.
 const IDLE: Duration = Duration::from_secs(360);
 /// One collection in so many looks for what has expired.
@@ -204,14 +206,14 @@ impl Set {
         }
     }
 
-    /// Adds a server. A set has no more members than the service has servers: what was removed from
-    /// the service makes room.
+    /// Adds a server. What was removed from the service stays a member, for it may come back, but
+    /// makes room when there are many such.
     fn insert(&mut self, pool: &impl Pool, place: usize, now: Instant) {
         let new = Known::at(pool, place);
         if self.members.iter().any(|known| known.server == new.server) {
             return;
         }
-        if self.members.len() >= pool.len() {
+        if self.members.len() >= pool.len() + REMOVED_MAX {
             self.members.retain_mut(|known| known.find(pool).is_some());
         }
         self.members.insert(0, new);

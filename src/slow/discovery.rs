@@ -415,7 +415,7 @@ mod tests {
             let bytes = &frame.bytes()[14..];
             let addr = if header.ethertype == ethertype::ARP {
                 let arp = Arp::parse(bytes).unwrap();
-                assert!(arp.is_announcement() && header.dst == Mac::BROADCAST);
+                assert!(arp.sender == arp.target && header.dst == Mac::BROADCAST);
                 IpAddr::V4(arp.sender)
             } else {
                 assert_eq!(header.dst, group_mac(ALL_NODES));
