@@ -83,7 +83,7 @@ impl Slow {
             (UDP_LITE, _) => self.refuse(now, net, &packet, Error::PortUnreachable),
             // Neither who tells what groups it is in nor a packet that says that it carries nothing
             // (RFC 8200 section 4.7) wants an answer.
-            (proto::IGMP, Family::V4) | (NO_NEXT_HEADER | PIM, Family::V6) => {
+            (proto::IGMP | PIM, Family::V4) | (NO_NEXT_HEADER | PIM, Family::V6) => {
                 Outcome::Dropped(DropReason::LocalUnwanted)
             }
             _ => self.refuse(now, net, &packet, Error::ProtocolUnreachable),
@@ -178,7 +178,11 @@ fn check_udp(packet: &Packet, headers: &Headers) -> Result<usize, DropReason> {
     if segment.len() < UDP_HEADER {
         return Err(DropReason::TransportShort);
     }
-    let len = usize::from(u16::from_be_bytes([segment[4], segment[5]]));
+    // In IPv6, a length of 0 is that of the packet (RFC 2675 section 4).
+    let len = match (usize::from(u16::from_be_bytes([segment[4], segment[5]])), headers.family) {
+        (0, Family::V6) => segment.len(),
+        (len, _) => len,
+    };
     let datagram = segment.get(..len).filter(|datagram| datagram.len() >= UDP_HEADER);
     let datagram = datagram.ok_or(DropReason::TransportShort)?;
     let is_right =
