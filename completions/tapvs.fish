@@ -37,7 +37,7 @@ complete -c tapvs -n __fish_use_subcommand -a check -d 'Read a rules file and ex
 complete -c tapvs -n __fish_use_subcommand -a realserver -d 'The real servers\' side'
 complete -c tapvs -n __fish_use_subcommand -a reload -d 'Have a running tapvs read its rules file again'
 complete -c tapvs -n __fish_use_subcommand -a save -d 'Print what a running tapvs runs as a rules file that makes the same state: the rules it has read, and what ipvsadm changed since'
-complete -c tapvs -n __fish_use_subcommand -a status -d 'Tell what became of every frame that a running tapvs has received: forwarded, answered, or dropped and why; whom its addresses are disputed by; and which next hops of its real servers do not answer'
+complete -c tapvs -n __fish_use_subcommand -a status -d 'Tell what became of every frame that a running tapvs has received: forwarded, answered, or dropped and why; whether its addresses are disputed; and which of its real servers it cannot send to'
 complete -c tapvs -n __fish_use_subcommand -a ipvsadm -d 'Be ipvsadm: `tapvs ipvsadm -Ln` is `ipvsadm -Ln`, asked of a running tapvs'
 complete -c tapvs -n __fish_use_subcommand -a proc -d 'Print what the kernel\'s /proc/net/NAME would say of a running tapvs: ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu or ip_vs_app'
 complete -c tapvs -n '__fish_seen_subcommand_from run' -s r -l rules -r -F -d 'the same, as the other words take it'

@@ -133,6 +133,25 @@ unset WORKERS
 ip -n "${PFX}lb" tuntap add dev tap-keep mode tap
 ip -n "${PFX}lb" link set dev tap-keep mtu 1400
 
+# A thousand addresses are announced: each frame takes a page or two, and not the buffer of a super-frame.
+{
+    echo "ip tuntap add dev tap-wan mode tap"
+    echo "ip link set dev tap-wan master br-wan"
+    echo "ip addr add 10.78.0.1/16 dev tap-wan"
+    for i in $(seq 1000); do
+        virt=10.78.$((i / 250 + 1)).$((i % 250 + 1)):80
+        printf '%s\n' "-A -t $virt -s rr" "-a -t $virt -r 10.78.9.1:80 -g"
+    done
+} >"$WORK/many"
+balance "$WORK/many"
+kib=$(awk '/^RssAnon/ { print $2 }' "/proc/$DIRECTOR/status")
+expect "1,000 services take less than 16 MiB (they take $kib KiB)" [ "$kib" -lt 16384 ]
+"$TAPVS" status >"$WORK/status"
+holds "who cannot be reached is told" 'the server 10.78.9.1 on tap-wan' "$WORK/status"
+kill "$DIRECTOR"
+wait "$DIRECTOR"
+DIRECTOR=
+
 # A rules file that is good and cannot be done: the bridge is missing. Nothing stays behind.
 sed 's/br-keep/br-none/' "$WORK/rules" >"$WORK/no-bridge"
 on lb timeout 5 "$TAPVS" run -r "$WORK/no-bridge" >"$WORK/second.out" 2>"$WORK/second.err"

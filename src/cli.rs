@@ -151,9 +151,9 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     system::complete(&mut read.config);
     Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
     if !wish.lint {
-        check::warn_of_asides(&wish.file, &read);
+        warn_of_asides(&wish.file, &read);
         say(check::explanation(&wish.file, &read.config).trim_end());
-        check::warn_of_lints(&wish.file, &read);
+        warn_of_lints(&wish.file, &read);
         return Ok(exit::FINE);
     }
     let (label, found) = (label(&wish.file), lint::warnings(&read));
@@ -183,11 +183,11 @@ fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
     }
     system::sys::keep_large_pieces_apart();
     let mut read = read(file)?;
-    check::warn_of_asides(file, &read);
+    warn_of_asides(file, &read);
     if read.config.ports.is_empty() {
         warn!("{}: no port; `ip tuntap add dev NAME mode tap` makes one", label(file));
     } else {
-        check::warn_of_lints(file, &read);
+        warn_of_lints(file, &read);
     }
     system::complete(&mut read.config);
     let config = read.config;
@@ -261,8 +261,27 @@ fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
 /// Reads and understands a rules file.
 fn load(file: &str) -> Result<Config, Failure> {
     let read = read(file)?;
-    check::warn_of_asides(file, &read);
+    warn_of_asides(file, &read);
     Ok(read.config)
+}
+
+/// Says which lines were passed over, and why.
+fn warn_of_asides(file: &str, read: &rules::Read) {
+    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
+        warn!("{}:{}: {}", label(file), aside.line, aside.text);
+    }
+    if read.asides.len() > complaint::TOLD_MAX {
+        warn!("{}: {} lines were passed over", label(file), read.asides.len());
+    }
+}
+
+/// Says that some lines will not work, and who tells which. The lines that were passed over were told.
+fn warn_of_lints(file: &str, read: &rules::Read) {
+    let found = lint::warnings(read).len().saturating_sub(read.asides.len());
+    if found > 0 {
+        let s = if found == 1 { "thing in it" } else { "things in it" };
+        warn!("{}: {found} {s} will not work; `tapvs check --lint {file}` tells", label(file));
+    }
 }
 
 /// How a rules file is called in what we say about it.

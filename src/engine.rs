@@ -453,7 +453,7 @@ impl Engine {
             let _ = writeln!(text, "{line}");
         }
         if lost.len() > LOST_SERVERS_MAX {
-            let _ = writeln!(text, "… and {} more", lost.len().wrapping_sub(LOST_SERVERS_MAX));
+            text.push_str("… and others\n");
         }
         text
     }
@@ -483,7 +483,15 @@ impl Engine {
             };
             Some(format!("the server {addr}{via} on {} {known}", link.name))
         });
-        lost.collect()
+        let mut told = BTreeSet::new();
+        for line in lost {
+            // Packets wait for this, so that what would not be printed is not looked for.
+            if told.len() > LOST_SERVERS_MAX {
+                break;
+            }
+            told.insert(line);
+        }
+        told
     }
 
     /// The reasons for which packets were dropped so far, each with its count.

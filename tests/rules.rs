@@ -287,6 +287,7 @@ const MISTAKES: &[(&str, usize, &[&str])] = &[
     ("ipvsadm-restore < rules", 1, &["reads no other file", "the lines of that file here"]),
     (". /etc/rc.d/init.d/functions", 1, &["reads no other file"]),
     ("sudo sh -c 'ipvsadm -C'", 6, &["`sh` would have to be executed"]),
+    ("brctl addif br0 eth9", 17, &["there is no port `eth9`"]),
     ("VIP = 10.0.0.9", 1, &["no blank before `=`", "`VIP=VALUE`"]),
     ("ipvsadm -A -t $VIP:80", 15, &["`$VIP` has no value", "`VIP=VALUE` above"]),
     ("VIP=`hostname -i`", 1, &["what another program prints", "the value itself"]),

@@ -7,13 +7,9 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-use log::warn;
-
-use super::{label, lint};
 use crate::config::knob::KNOBS;
 use crate::config::{
-    complaint, rules, Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget,
-    ServiceKey, ServiceSpec,
+    Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
 };
 use crate::packet::{proto, Endpoint, Family};
 
@@ -220,25 +216,6 @@ fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
 fn ports_with(config: &Config, addr: IpAddr) -> Vec<&str> {
     let holds = |port: &&PortConfig| port.addresses.iter().any(|prefix| prefix.contains(addr));
     config.ports.iter().filter(holds).map(|port| port.name.as_str()).collect()
-}
-
-/// Says which lines were passed over, and why.
-pub(super) fn warn_of_asides(file: &str, read: &rules::Read) {
-    for aside in read.asides.iter().take(complaint::TOLD_MAX) {
-        warn!("{}:{}: {}", label(file), aside.line, aside.text);
-    }
-    if read.asides.len() > complaint::TOLD_MAX {
-        warn!("{}: {} lines were passed over", label(file), read.asides.len());
-    }
-}
-
-/// Says that some lines will not work, and who tells which. The lines that were passed over were told.
-pub(super) fn warn_of_lints(file: &str, read: &rules::Read) {
-    let found = lint::warnings(read).len().saturating_sub(read.asides.len());
-    if found > 0 {
-        let s = if found == 1 { "thing in it" } else { "things in it" };
-        warn!("{}: {found} {s} will not work; `tapvs check --lint {file}` tells", label(file));
-    }
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ pub(super) struct Save {
 }
 
 /// Tell what became of every frame that a running tapvs has received: forwarded, answered, or dropped
-/// and why; whom its addresses are disputed by; and which next hops of its real servers do not answer.
+/// and why; whether its addresses are disputed; and which of its real servers it cannot send to.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,

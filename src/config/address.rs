@@ -4,6 +4,7 @@
 //! brackets and one without does not; decimal numbers with leading blanks, `+` and zeros.
 //! Left out on purpose: the resolver, and any file of services; rules mean the same everywhere.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::packet::{proto, Family, Mac};
@@ -19,6 +20,7 @@ const PORT_NAMES: &[(&str, u8, u16)] = &[
     ("smtp", proto::TCP, 25),
     ("domain", proto::TCP, 53),
     ("http", proto::TCP, 80),
+    ("www", proto::TCP, 80),
     ("pop3", proto::TCP, 110),
     ("imap2", proto::TCP, 143),
     ("imap", proto::TCP, 143),
@@ -162,7 +164,11 @@ pub(super) fn prefix(text: &str, family: Option<Family>) -> Result<Prefix, Strin
         Some((host, len)) => (host, Some(len)),
         None => (text, None),
     };
-    let addr = address(host, family)?;
+    let host = match len {
+        Some(_) => filled_up(host),
+        None => host.into(),
+    };
+    let addr = address(&host, family)?;
     let bits = Family::of(addr).bits();
     let len = match len {
         None => bits,
@@ -171,6 +177,15 @@ pub(super) fn prefix(text: &str, family: Option<Family>) -> Result<Prefix, Strin
             .ok_or_else(|| format!("illegal prefix length `{len}`"))?,
     };
     Ok(Prefix { addr, len })
+}
+
+/// The IPv4 network whose zeros at the end were left out, as in `10/8`.
+fn filled_up(host: &str) -> Cow<'_, str> {
+    let parts = host.split('.').count();
+    if parts > 3 || host.is_empty() || !host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return host.into();
+    }
+    format!("{host}{}", ".0".repeat(4 - parts)).into()
 }
 
 /// An address, of the `family` if one is asked for.

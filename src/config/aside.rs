@@ -63,8 +63,8 @@ const PROGRAMS: &[(&[&str], &str)] = &[
     (&["ipvsadm-save", "iptables-save", "ip6tables-save"], SAVES),
     (
         &[
-            "exit", "set", "true", ":", "sleep", "umask", "ulimit", "logger", "printf", "date",
-            "sync",
+            "exit", "set", "shopt", "trap", "true", ":", "sleep", "umask", "ulimit", "logger",
+            "printf", "date", "sync",
         ],
         "is for the shell",
     ),
@@ -82,7 +82,10 @@ const PROGRAMS: &[(&[&str], &str)] = &[
     (&["yum", "dnf", "apt", "apt-get", "zypper", "apk", "pacman"], "installs what tapvs needs not"),
     (&["modprobe", "insmod", "lsmod", "depmod"], "is about kernel modules, and tapvs needs none"),
     (&["reboot", "shutdown"], "starts the host again, and rules are read at every start anyway"),
-    (&["service", "systemctl", "chkconfig"], "is about services of the host"),
+    (
+        &["service", "systemctl", "chkconfig", "rc-service", "rc-update", "invoke-rc.d"],
+        "is about services of the host",
+    ),
     (&["touch", "mkdir", "chmod"], "makes a file of the host"),
     (&["watch", "cat", "less", "more", "head", "tail", "grep", "egrep", "wc", "sort"], SHOWS),
     (&["netstat", "ss", "arp", "arping", "ping", "curl", "wget", "tcpdump", "man"], SHOWS),
@@ -131,7 +134,7 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
             rest.iter().any(|word| is_real_servers_port(&word.text)).then_some(Why::RealServer)
         }
         "ip" => ip(rest),
-        "iptables" | "ip6tables" => iptables(rest),
+        "iptables" | "ip6tables" | "iptables-legacy" | "iptables-nft" => iptables(rest),
         "arptables" | "arptables_jf" => Some(Why::RealServer),
         "ipvsadm" if rest.is_empty() => Some(Why::NoRule(SHOWS)),
         "ipvsadm" if !first.text.starts_with("/etc/") => {
@@ -143,8 +146,10 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
         "sysctl" if has(&["-p", "--load", "--system"]) => {
             Some(Why::NoRule("reads files of the host, whose lines could stand here instead"))
         }
+        "sysctl" if asks_sysctls(rest) => Some(Why::NoRule(SHOWS)),
         "sysctl" if has(&["-a", "-A", "--all"]) => Some(Why::NoRule(SHOWS)),
-        "modprobe" if rest.iter().any(modules::is_helper) => None,
+        "modprobe" | "insmod" if rest.iter().any(modules::is_helper) => None,
+        "brctl" if has(&["addif"]) => None,
         _ if rest.iter().any(|word| word.text.contains("ifcfg-lo")) => Some(Why::RealServer),
         _ if first.text.starts_with("/etc/init.d/") || first.text.starts_with("/etc/rc.d/") => {
             Some(Why::NoRule("is about services of the host"))
@@ -154,6 +159,13 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
             row.map(|(_, why)| Why::NoRule(why))
         }
     }
+}
+
+/// `sysctl [-n] NAME …`.
+fn asks_sysctls(rest: &[Word<'_>]) -> bool {
+    let names = rest.iter().filter(|word| word.text != "-n");
+    let asked = |word: &Word<'_>| word.text.starts_with("net") && !word.text.contains('=');
+    names.clone().count() > 0 && names.into_iter().all(asked)
 }
 
 /// Lines that show rules, or begin or open a filter that tapvs has not. What would forbid or translate
@@ -192,14 +204,17 @@ fn ip(rest: &[Word<'_>]) -> Option<Why> {
     let object = &*words.next()?.text;
     let is = |name: &str| name.starts_with(object) && !object.is_empty();
     let (address, link) = (is("address"), is("link"));
-    if !(address || link || is("route") || is("neighbour") || is("neighbor")) {
+    let others = ["route", "neighbour", "neighbor", "rule", "tuntap"];
+    if !(address || link || others.into_iter().any(is)) {
         return None;
     }
     let Some(verb) = words.next() else { return Some(Why::NoRule(SHOWS)) };
     if verb.text == "flush" && words.clone().any(|word| word.text == "cache") {
         return Some(Why::NoRule("empties a cache that tapvs has not"));
     }
-    if ["show", "list", "ls", "get"].iter().any(|v| v.starts_with(&*verb.text)) {
+    // `s` and `se` set a link, and show everything else.
+    let sets = link && "set".starts_with(&*verb.text);
+    if !sets && ["show", "list", "ls", "get"].iter().any(|v| v.starts_with(&*verb.text)) {
         return Some(Why::NoRule(SHOWS));
     }
     let mut before = "";
@@ -302,6 +317,9 @@ mod tests {
             "iptables -A INPUT -p tcp --dport 80 -j ACCEPT",
             "/etc/init.d/ipvsadm start",
             "sudo -i",
+            "ip rule list",
+            "ip a s",
+            "sysctl -n net.ipv4.ip_forward",
             "ip route flush cache",
         ] {
             assert!(matches!(of(text), Some(Why::NoRule(_))), "{text}: {:?}", of(text));
@@ -319,6 +337,9 @@ mod tests {
             "cat rules > /etc/rules",
             "sysctl -w net.ipv4.ip_forward=1",
             "yum install x && ipvsadm -C",
+            "ip l s eth0 mtu 1400",
+            "insmod ip_vs_ftp",
+            "brctl addif br0 eth0",
             "ipvsadm -Ln | ipvsadm -R",
             "iptables -A INPUT -m comment --comment ACCEPT -j DROP",
             "iptables -P INPUT DROP",

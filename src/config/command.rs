@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use crate::sched::Scheduler;
 
 use super::complaint::{Fault, Mistake, Span};
-use super::grammar::{Given, Invocation, Line};
+use super::grammar::{Given, Invocation, Line, Word};
 use super::{host, ipvs, marks, modules, nettools, Command};
 
 /// A command, and where the words are that a refusal may be about.
@@ -67,12 +67,16 @@ pub fn commands(line: &Line<'_>) -> Result<Vec<Placed>, Fault> {
         }
         Line::Ip(ip) => host::ip(ip).map(|placed| vec![placed]),
         Line::Tables(tables) => marks::tables(tables).map(|placed| vec![placed]),
-        Line::NetTools { program, words } if program.text.ends_with("modprobe") => {
+        Line::NetTools { program, words } if loads_modules(program) => {
             modules::modprobe(program, words).map(|placed| vec![placed])
         }
         Line::NetTools { program, words } => nettools::nettools(program, words),
         Line::Sysctl(pairs) => host::sysctl(pairs),
     }
+}
+
+fn loads_modules(program: &Word<'_>) -> bool {
+    program.text.ends_with("modprobe") || program.text.ends_with("insmod")
 }
 
 /// `--scheduler=`, `-s ''`: an option that takes a value has none.

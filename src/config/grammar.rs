@@ -112,7 +112,7 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
         "ipvsadm" => invocation(first, rest).map(Line::Ipvs),
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
-        "ifconfig" | "route" | "modprobe" => {
+        "ifconfig" | "route" | "modprobe" | "insmod" | "brctl" => {
             Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() })
         }
         "echo" => echo(first, rest).map(|pair| Line::Sysctl(vec![pair])),
@@ -125,7 +125,7 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
             let why = format!("`{program}` would have to be executed");
             Err(host(first, why, "expected the command itself: lines are read, never executed"))
         }
-        "iptables" => Ok(tables(Family::V4, first, rest)),
+        "iptables" | "iptables-legacy" | "iptables-nft" => Ok(tables(Family::V4, first, rest)),
         "ip6tables" => Ok(tables(Family::V6, first, rest)),
         "nft" => Err(Fault::new(first.at.clone(), Mistake::MarkRule(first.text.to_string()))),
         _ if ["net.", "net/", "kernel.", "vm.", "fs."]
@@ -421,7 +421,7 @@ fn sysctl<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<Vec<(Word<'a>, W
     let is_option = |word: &&Word<'_>| word.text.starts_with('-');
     let options = words.iter().take_while(is_option).count();
     for option in &words[..options] {
-        if !matches!(&*option.text, "-w" | "--write" | "-q" | "--quiet" | "-qw" | "-wq") {
+        if !matches!(&*option.text, "-w" | "--write" | "-q" | "--quiet" | "-qw" | "-wq" | "-e") {
             let mistake = Mistake::UnknownOption(option.text.to_string());
             return Err(Fault::new(option.at.clone(), mistake).expecting("expected -w or -q"));
         }

@@ -413,7 +413,10 @@ impl Said {
         let mut ranges = Vec::new();
         for part in text.text.split(separator) {
             ranges.push(port_range(part, protocol).map_err(|why| {
-                host(text, why).expecting("expected PORT or FROM:TO, 0 to 65535")
+                host(text, why).expecting(match (many, text.text.contains(',')) {
+                    (false, true) => "expected one port; several want `-m multiport --dports`",
+                    _ => "expected PORT or FROM:TO, 0 to 65535",
+                })
             })?);
         }
         let count: usize = ranges.iter().map(|r| if r.start() == r.end() { 1 } else { 2 }).sum();

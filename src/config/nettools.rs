@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::address::{address, prefix};
+use super::address::{address, inet_aton, prefix};
 use super::command::{Placed, Spots};
 use super::complaint::{advice, Fault};
 use super::grammar::Word;
@@ -23,7 +23,29 @@ pub(super) fn nettools(program: &Word<'_>, words: &[Word<'_>]) -> Result<Vec<Pla
     if program.text.ends_with("route") {
         return route(line).map(|placed| vec![placed]);
     }
+    if program.text.ends_with("brctl") {
+        return brctl(line).map(|placed| vec![placed]);
+    }
     ifconfig(line)
+}
+
+/// `brctl addif BRIDGE PORT`.
+fn brctl(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
+    let adds = words.rest.next().ok_or_else(|| words.needs("`addif BRIDGE PORT`"))?;
+    if adds.text != "addif" {
+        return Err(unknown(adds, "brctl", &["addif"]));
+    }
+    let bridge = words.value(adds, "the bridge's name")?;
+    let port = words.value(bridge, "the port's name")?;
+    if let Some(more) = words.rest.next() {
+        return Err(host(more, "one port a line".to_owned()));
+    }
+    let master = Some(bridge.text.to_string());
+    let settings = LinkSettings { master, ..LinkSettings::default() };
+    let command = Command::SetLink { name: port.text.to_string(), settings };
+    let dev = Some(port.at.clone());
+    let object = Some(bridge.at.clone());
+    Ok(Placed { command, spots: Spots { object, dev, ..Spots::at(words.verb.clone()) } })
 }
 
 fn unknown(word: &Word<'_>, command: &str, allowed: &[&str]) -> Fault {
@@ -105,7 +127,7 @@ const fn class_bits(addr: Ipv4Addr) -> u8 {
 }
 
 fn mask_bits(word: &Word<'_>) -> Result<u8, Fault> {
-    let found = word.text.parse::<Ipv4Addr>().ok().map(u32::from);
+    let found = inet_aton(&word.text).map(u32::from);
     let bits = found.filter(|mask| mask.leading_ones() == mask.count_ones());
     bits.and_then(|mask| u8::try_from(mask.leading_ones()).ok()).ok_or_else(|| {
         host(word, format!("`{}` is no mask of a network", word.text))
@@ -199,6 +221,9 @@ mod tests {
         );
         same("ifconfig eth0 10.1.0.1 up", "ip addr add 10.1.0.1/8 dev eth0");
         same("ifconfig eth0 up", "");
+        same("brctl addif br0 eth0", "ip link set dev eth0 master br0");
+        same("ifconfig eth0:1 10.0.0.9 netmask 0xffffff00", "ip addr add 10.0.0.9/24 dev eth0");
+        same("route add -net 10/8 dev eth0", "ip route add 10.0.0.0/8 dev eth0");
         same(
             "ifconfig eth0 mtu 900 hw ether 02:00:00:00:00:01",
             "ip link set eth0 mtu 900 address 02:00:00:00:00:01",

@@ -93,6 +93,34 @@ impl Director {
         if headers.family == Family::V6 || !is_error(icmp, headers) {
             return None;
         }
+        let decision = self.in_tunnel(now, icmp, bytes, headers);
+        if decision.is_none() && is_sound(bytes, headers) {
+            self.learn_from_host(now, icmp, headers);
+        }
+        decision
+    }
+
+    /// What a host learns by itself of a path that is too narrow for its own UDP, as that of GUE is:
+    /// nobody is told.
+    fn learn_from_host(&mut self, now: Instant, icmp: &[u8], headers: &Headers) {
+        let &[3, 4, _, _, _, _, high, low, ref quoted @ ..] = icmp else { return };
+        let outer = Headers::quoted(quoted).ok().filter(|outer| {
+            outer.src == headers.dst
+                && outer.proto == proto::UDP
+                && outer.payload(quoted).len() >= 8
+        });
+        if let Some(outer) = outer {
+            self.path_mtus.learn(now, outer.dst, u32::from(u16::from_be_bytes([high, low])));
+        }
+    }
+
+    fn in_tunnel(
+        &mut self,
+        now: Instant,
+        icmp: &[u8],
+        bytes: &[u8],
+        headers: &Headers,
+    ) -> Option<Decision> {
         let quoted = icmp.get(usize::from(ICMP_HEADER)..)?;
         let outer = Headers::quoted(quoted).ok().filter(|outer| outer.src == headers.dst)?;
         if outer.fragment == Fragment::Later {
@@ -100,11 +128,7 @@ impl Director {
         }
         let (at, kind) = tunnel::quoted(quoted, &outer)?;
         let inside = quoted.get(at..)?;
-        let inner = Headers::quoted(inside).ok()?;
-        let by_udp = matches!(kind, tunnel::Kind::Gue { .. });
-        if inner.family == Family::V6 && !by_udp {
-            return None;
-        }
+        let inner = Headers::quoted(inside).ok().filter(|inner| inner.family == Family::V4)?;
         let id = self.table.find_request(&inner.flow(inside)?)?;
         let conn = self.table.get(id);
         let spec = &self.services.dest(conn.dest_id).spec;
@@ -136,15 +160,13 @@ impl Director {
         kind_of_tunnel: tunnel::Kind,
     ) -> Option<Told> {
         let server = outer.dst;
-        // About IPv6 nothing is told, but that its path through a tunnel in UDP is narrow is learnt.
-        let is_v6 = inner.family == Family::V6;
         if (kind, code) != (3, 4) {
-            return (!is_v6).then_some(Told::Error(Error::Relayed { kind, code, rest }));
+            return Some(Told::Error(Error::Relayed { kind, code, rest }));
         }
         let told = u32::from(u16::from_be_bytes([rest[2], rest[3]]));
         let known = self.path_mtus.knows(now, server);
         self.path_mtus.learn(now, server, told);
-        if is_v6 || !inner.dont_fragment {
+        if !inner.dont_fragment {
             return None;
         }
         let mtu = known.then(|| self.path_mtus.of(now, server, u16::MAX));

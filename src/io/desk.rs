@@ -83,7 +83,7 @@ pub(super) fn ask(
             Answer::Done
         }
         Request::Rules => {
-            // Written out here, since packets wait for the copy alone.
+            // The other workers wait for the copy alone, and not for the text.
             text = host.with(|engine| engine.config().clone()).to_string();
             Answer::Done
         }

@@ -19,7 +19,7 @@ use super::floor::Floor;
 use super::queue::Driven;
 use super::reading::{Fresh, Outcome, Reading};
 use super::socket::{Socket, Wanted};
-use super::sys::{large_pieces_are_the_systems, Control};
+use super::sys::Control;
 use super::tap::{self, Port, Wish};
 use super::watch::{bell, poller, Watch, BELL};
 use super::worker::{Shared, Worker};
@@ -75,7 +75,6 @@ pub fn run(
     plan: Plan,
     socket: &Wanted,
 ) -> Result<(), Fault> {
-    large_pieces_are_the_systems();
     // Signals first: from here on one that comes while ports are being opened ends us in order.
     let poll = poller()?;
     let first = Arc::new(bell(&poll)?);

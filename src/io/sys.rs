@@ -33,17 +33,6 @@ const SIOCBRDELIF: libc::Ioctl = 0x89a3;
 /// Bytes that a raw socket may hold for us between two visits.
 const RAW_BUFFER: c_int = 4 << 20;
 
-/// Has pieces of more than 128 KiB come from the system and go back there for as long as we run. The
-/// allocator of glibc would stop that when the first of them goes back: it would keep the next ones, and
-/// write zeros over all of a piece of which a frame touches a page.
-pub fn large_pieces_are_the_systems() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it sets a number of the allocator's. That one which does not know it has no such habit.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
-    }
-}
-
 /// Asks and tells the kernel about interfaces by name. Every call fails with `ENODEV` if there is
 /// no such interface, and every change with `EPERM` without `CAP_NET_ADMIN`.
 #[derive(Debug)]

@@ -22,8 +22,8 @@ use std::time::Duration;
 use crate::packet::eth::{ethertype, Ethernet, HEADER};
 use crate::packet::icmp::Neighbour;
 use crate::packet::{
-    extensions, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet, Verdict,
-    Why,
+    extensions, icmp, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet,
+    Verdict, Why,
 };
 use crate::world::{Instant, Keyed, Map, Rng};
 
@@ -299,7 +299,15 @@ impl Router {
             });
         }
         if group_frame {
-            return Err(Verdict::Drop(DropReason::OtherStation));
+            // Whoever calls everybody is answered by the one who is meant.
+            let question = icmp::is_question(packet.bytes(), &headers)
+                && matches!(headers.proto, proto::ICMP | proto::ICMPV6)
+                && headers.fragment == Fragment::Whole
+                && self.is_local(headers.dst);
+            return Err(match question {
+                true => Verdict::Punt(Why::Local),
+                false => Verdict::Drop(DropReason::OtherStation),
+            });
         }
         if discovery {
             return Err(Verdict::Punt(Why::Discovery));
@@ -533,8 +541,8 @@ fn broadcast_of(addr: IpAddr, len: u8) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::eth;
     use crate::packet::ip::Fresh;
-    use crate::packet::{eth, icmp};
 
     const OURS: Mac = Mac([2, 0, 0, 0, 1, 1]);
     const PEER: Mac = Mac([2, 0, 0, 0, 1, 9]);

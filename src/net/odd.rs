@@ -70,7 +70,7 @@ impl Router {
 
     /// Whether we are in an IPv6 group on a port: that of all nodes, of all routers, or of an address.
     pub(super) fn listens(&self, link: LinkId, group: Ipv6Addr) -> bool {
-        let all = [0xff02 << 112 | 1, 0xff02 << 112 | 2, 0xff05 << 112 | 2];
+        let all = [0xff02 << 112 | 1, 0xff02 << 112 | 2];
         let mut own = self.link(link).into_iter().flat_map(|link| &link.addresses);
         all.contains(&group.to_bits())
             || own.any(|&(own, len)| {

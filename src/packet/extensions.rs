@@ -56,7 +56,7 @@ pub fn for_host(packet: &[u8]) -> Result<(), Refused> {
         let here = at;
         match (packet.get(field), field) {
             (Some(&HOP_BY_HOP), 6) => at = options(packet, at, hop_by_hop)?,
-            (Some(&DESTINATION), _) => at = options(packet, at, |_, _| Ok(false))?,
+            (Some(&DESTINATION), _) => at = options(packet, at, destination)?,
             (Some(&ROUTING), _) => at = routing(packet, at)?,
             (Some(&(HOP_BY_HOP | proto::AH)), _) => return Err(parameter(1, field)),
             _ => return Ok(()),
@@ -176,6 +176,16 @@ fn hop_by_hop(packet: &[u8], at: usize) -> Result<bool, Refused> {
                 (false, false) => IN_SILENCE,
             })
         }
+        _ => Ok(false),
+    }
+}
+
+/// The one destination option that is known says where a mobile sender is at home (RFC 6275 section 6.3),
+/// and nobody here knows it there.
+fn destination(packet: &[u8], at: usize) -> Result<bool, Refused> {
+    const HOME_ADDRESS: u8 = 0xc9;
+    match packet[at] {
+        HOME_ADDRESS => Err(IN_SILENCE),
         _ => Ok(false),
     }
 }

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::packet::ip::{V4_HEADER, V6_HEADER};
-use crate::packet::{checksum, DropReason, Family, Fragment, Headers, LinkId, Packet};
+use crate::packet::{checksum, proto, DropReason, Family, Fragment, Headers, LinkId, Packet};
 use crate::world::{Instant, Keyed, Map, Rng};
 
 /// Bytes that wait for the rest of their datagrams, headers and bookkeeping included.
@@ -174,8 +174,9 @@ fn unfragmentable(bytes: &[u8]) -> (usize, usize) {
 fn fragment_header(bytes: &[u8]) -> Option<(usize, usize)> {
     let (mut field, mut at) = (6, V6_HEADER);
     while *bytes.get(field)? != FRAGMENT {
+        let unit = if bytes[field] == proto::AH { 4 } else { 8 };
         field = at;
-        at += 8 + usize::from(*bytes.get(at + 1)?) * 8;
+        at += 8 + usize::from(*bytes.get(at + 1)?) * unit;
     }
     (bytes.len() >= at + FRAGMENT_HEADER).then_some((field, at))
 }
@@ -531,7 +532,6 @@ fn parse(packet: &Packet) -> Result<Parsed, DropReason> {
 mod tests {
     use super::*;
     use crate::packet::ip::Fresh;
-    use crate::packet::proto;
 
     fn addresses(v6: bool) -> (IpAddr, IpAddr) {
         if v6 {

@@ -18,6 +18,8 @@ use crate::world::Instant;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const TTL: u8 = 64;
+/// Datagrams whose checksum may leave out their end (RFC 3828).
+const UDP_LITE: u8 = 136;
 /// What stands in IPv6 where nothing follows.
 const NO_NEXT_HEADER: u8 = 59;
 /// What routers tell each other of groups (RFC 7761); nobody routes those here.
@@ -75,6 +77,10 @@ impl Slow {
                 }
                 Err(reason) => Outcome::Dropped(reason),
             },
+            (UDP_LITE, _) if !is_lite(&packet, &headers) => {
+                Outcome::Dropped(DropReason::TransportChecksum)
+            }
+            (UDP_LITE, _) => self.refuse(now, net, &packet, Error::PortUnreachable),
             // Neither who tells what groups it is in nor a packet that says that it carries nothing
             // (RFC 8200 section 4.7) wants an answer.
             (proto::IGMP, Family::V4) | (NO_NEXT_HEADER | PIM, Family::V6) => {
@@ -183,6 +189,24 @@ fn check_udp(packet: &Packet, headers: &Headers) -> Result<usize, DropReason> {
         _ => is_right(datagram) || is_right(segment),
     };
     right.then_some(len).ok_or(DropReason::TransportChecksum)
+}
+
+/// Whether a UDP-Lite datagram is worth an error (RFC 3828 section 3.1).
+fn is_lite(packet: &Packet, headers: &Headers) -> bool {
+    let segment = headers.payload(packet.bytes());
+    if segment.len() < UDP_HEADER || segment[6..8] == [0, 0] {
+        return false;
+    }
+    let coverage = match usize::from(u16::from_be_bytes([segment[4], segment[5]])) {
+        0 => segment.len(),
+        coverage => coverage,
+    };
+    let covered = segment.get(..coverage).filter(|covered| covered.len() >= UDP_HEADER);
+    // The pseudo-header has the length of all, the sum is that of what is covered.
+    covered.is_some_and(|covered| {
+        let pseudo = checksum::half(headers.src, headers.dst, UDP_LITE, segment.len());
+        checksum::of(&[&pseudo.to_be_bytes()[..], covered].concat()) == 0
+    })
 }
 
 #[cfg(test)]
