@@ -134,7 +134,12 @@ impl Director {
             conn.flags.set(Flags::ONE_PACKET);
         }
         let id = self.enter(now, conn, None)?;
-        self.count(dest_id, |stats| stats.conns = stats.conns.wrapping_add(1));
+        // It counts for the service that was asked, also where a template of another led to the server.
+        let stats = &mut self.services.service_mut(service).stats;
+        stats.conns = stats.conns.wrapping_add(1);
+        let stats = &mut self.services.dest_mut(dest_id).stats;
+        stats.conns = stats.conns.wrapping_add(1);
+        self.total.conns = self.total.conns.wrapping_add(1);
         Ok(id)
     }
 
