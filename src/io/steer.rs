@@ -2,8 +2,10 @@
 //!
 //! Left to itself, a device of many queues remembers for each flow which queue wrote last, and takes
 //! every frame apart for that, on the way in and on the way out, which costs more than all that we do
-//! with it. The program adds up addresses and ports, so that a flow stays with its queue, and the
-//! kernel does nothing else. It is a filter in the machine language of BPF, as a socket's would be.
+//! with it. The program takes the client's end of a flow, which is the same both ways whatever is
+//! rewritten: both directions come to one worker, which spares the other being woken. That end has the
+//! port that systems give to who does not ask for one, from 32768 on; where neither or both have, all
+//! addresses and ports count. It is a filter in the machine language of BPF, as a socket's would be.
 //!
 //! Where the kernel refuses it (`CAP_BPF` is missing, or BPF), the device goes on in its own way.
 
@@ -34,8 +36,9 @@ const EXIT: u8 = 0x95;
 const FOUND: u8 = 0;
 const GIVEN: u8 = 1;
 const FRAME: u8 = 6;
-const SUM: u8 = 7;
-const OTHER: u8 = 8;
+const SOURCE: u8 = 7;
+const TARGET: u8 = 8;
+const PORTS: u8 = 9;
 
 /// Has the kernel choose among the queues of the device of `file` by the flows alone. Frames have a
 /// link header of `link` bytes.
@@ -61,48 +64,77 @@ fn program(link: usize) -> Vec<Op> {
     let link = i32::try_from(link).expect("link headers are short");
     let at = |offset: i32| link + offset;
     let byte = |offset| op(LOAD_BYTE, 0, 0, 0, at(offset));
-    let add = |offset| [op(LOAD_WORD, 0, 0, 0, at(offset)), op(XOR, SUM, FOUND, 0, 0)];
+    let add = |to| move |offset| [op(LOAD_WORD, 0, 0, 0, at(offset)), op(XOR, to, FOUND, 0, 0)];
     let version = |wanted, otherwise: usize| {
         [byte(0), op(AND, FOUND, 0, 0, 0xf0), op(IF_NOT_EQUAL, FOUND, 0, jump(otherwise), wanted)]
     };
 
-    let mut six: Vec<Op> = (8..40).step_by(4).flat_map(add).collect();
+    let mut six: Vec<Op> = (8..24).step_by(4).flat_map(add(SOURCE)).collect();
+    six.extend((24..40).step_by(4).flat_map(add(TARGET)));
     // TCP, UDP and SCTP have their ports first; what other headers hold may change with the packet.
     six.push(byte(6));
     six.extend([(6, 3), (17, 2), (132, 1)].map(|(tcp, over)| op(IF_EQUAL, FOUND, 0, over, tcp)));
     six.push(op(JUMP, 0, 0, 2, 0));
-    six.extend(add(40));
+    six.extend(add(PORTS)(40));
     let six = [&version(0x60, six.len())[..], &six].concat();
 
     let ports_of_four = [
         byte(0),
         op(AND, FOUND, 0, 0, 15),
         op(SHIFT_LEFT, FOUND, 0, 0, 2),
-        op(COPY, OTHER, FOUND, 0, 0),
-        op(LOAD_WORD_FROM, 0, OTHER, 0, at(0)),
-        op(XOR, SUM, FOUND, 0, 0),
+        op(COPY, PORTS, FOUND, 0, 0),
+        op(LOAD_WORD_FROM, 0, PORTS, 0, at(0)),
+        op(COPY, PORTS, FOUND, 0, 0),
     ];
-    let mut four: Vec<Op> = [12, 16].into_iter().flat_map(add).collect();
+    let mut four = [add(SOURCE)(12), add(TARGET)(16)].concat();
     // Fragments have no ports, but for the first, and must not overtake each other.
     four.extend([op(LOAD_HALF, 0, 0, 0, at(6)), op(AND, FOUND, 0, 0, 0x3fff)]);
     four.push(op(IF_NOT_EQUAL, FOUND, 0, jump(ports_of_four.len()), 0));
     four.extend(ports_of_four);
     four.push(op(JUMP, 0, 0, jump(six.len()), 0));
 
-    let begin = [op(COPY, FRAME, GIVEN, 0, 0), op(SET, SUM, 0, 0, 0)];
-    // Every bit of the sum has its say in every bit of the outcome: ports of one client may all be even,
-    // and a device with two queues looks at one bit.
+    let begin = [
+        op(COPY, FRAME, GIVEN, 0, 0),
+        op(SET, SOURCE, 0, 0, 0),
+        op(SET, TARGET, 0, 0, 0),
+        op(SET, PORTS, 0, 0, 0),
+    ];
+    let choice = client();
+    // Every bit has its say in every bit of the outcome: ports of one client may all be even, and a
+    // device with two queues looks at one bit.
     let mix = |fold| {
         [
-            op(COPY, OTHER, SUM, 0, 0),
-            op(SHIFT_RIGHT_32, OTHER, 0, 0, fold),
-            op(XOR, SUM, OTHER, 0, 0),
-            op(MULTIPLY_32, SUM, 0, 0, 0x61c8_8647),
+            op(COPY, TARGET, SOURCE, 0, 0),
+            op(SHIFT_RIGHT_32, TARGET, 0, 0, fold),
+            op(XOR, SOURCE, TARGET, 0, 0),
+            op(MULTIPLY_32, SOURCE, 0, 0, 0x61c8_8647),
         ]
     };
-    let end = [op(SHIFT_RIGHT_32, SUM, 0, 0, 16), op(COPY, FOUND, SUM, 0, 0), op(EXIT, 0, 0, 0, 0)];
+    let end =
+        [op(SHIFT_RIGHT_32, SOURCE, 0, 0, 16), op(COPY, FOUND, SOURCE, 0, 0), op(EXIT, 0, 0, 0, 0)];
     let end = [&mix(16)[..], &mix(15), &end].concat();
-    [&begin[..], &version(0x40, four.len()), &four, &six, &end].concat()
+    [&begin[..], &version(0x40, four.len()), &four, &six, &choice, &end].concat()
+}
+
+/// Leaves in [`SOURCE`] the client's address and port, or all of both ends where no end looks like one.
+fn client() -> Vec<Op> {
+    let all = [op(XOR, SOURCE, TARGET, 0, 0), op(XOR, SOURCE, PORTS, 0, 0), op(JUMP, 0, 0, 6, 0)];
+    let target = [
+        op(COPY, SOURCE, TARGET, 0, 0),
+        op(AND, PORTS, 0, 0, 0xffff),
+        op(XOR, SOURCE, PORTS, 0, 0),
+        op(JUMP, 0, 0, 2, 0),
+    ];
+    let source = [op(SHIFT_RIGHT_32, PORTS, 0, 0, 16), op(XOR, SOURCE, PORTS, 0, 0)];
+    // The highest bits of both ports.
+    let look = [
+        op(COPY, FOUND, PORTS, 0, 0),
+        op(SHIFT_RIGHT_32, FOUND, 0, 0, 15),
+        op(AND, FOUND, 0, 0, 0x1_0001),
+        op(IF_EQUAL, FOUND, 0, jump(1 + all.len() + target.len()), 0x1_0000),
+        op(IF_EQUAL, FOUND, 0, jump(all.len()), 1),
+    ];
+    [&look[..], &all, &target, &source].concat()
 }
 
 const fn op(code: u8, to: u8, from: u8, over: i16, value: i32) -> Op {
@@ -123,7 +155,7 @@ mod tests {
     /// What the program answers, by a machine that knows just its instructions; `None` where it does
     /// not end.
     fn run(program: &[Op], frame: &[u8]) -> Option<u64> {
-        let mut registers = [0_u64; 9];
+        let mut registers = [0_u64; 10];
         let mut next = 0;
         for _ in 0..200 {
             let [code, operands, a, b, c, d, e, f] = *program.get(next)?;
@@ -214,6 +246,35 @@ mod tests {
             }
         }
         assert_eq!(run(&program, &four(1, 9, 0, false)), run(&program, &four(1, 9, 0, true)));
+    }
+
+    #[test]
+    fn answers_come_to_the_queue_of_their_requests() {
+        let program = program(14);
+        let queue = |frame: &[u8]| run(&program, frame).expect("it ends") % 2;
+        let mut ones = [0, 0];
+        for client in 0..64_u8 {
+            let port = 40_000 + 2 * u16::from(client);
+            let from = [&port.to_be_bytes()[..], &[0, 80]].concat();
+            let to = [&[0x1f, 0x90][..], &port.to_be_bytes()].concat();
+            // Another server's address, and the client's in the other place.
+            let mut answer = four(9, 0, 0, false);
+            answer[30..34].copy_from_slice(&[10, 0, 0, client % 4]);
+            answer[34..38].copy_from_slice(&to);
+            let request = queue(&four(client % 4, port, 0, false));
+            assert_eq!(queue(&answer), request);
+            ones[0] += request;
+
+            let mut request = six(client % 4, port, 6);
+            let mut answer = six(9, 0, 6);
+            let (there, back) = (request[22..38].to_vec(), 38..54);
+            answer[back].copy_from_slice(&there);
+            request[54..58].copy_from_slice(&from);
+            answer[54..58].copy_from_slice(&to);
+            assert_eq!(queue(&answer), queue(&request));
+            ones[1] += queue(&request);
+        }
+        assert!(ones.iter().all(|ones| (16..=48).contains(ones)), "{ones:?} of 64");
     }
 
     #[test]
