@@ -59,6 +59,8 @@ CF
 weight() { "$TAPVS" ipvsadm -Ln | awk -v at="10.77.2.1$1:8080" '$2 == at { print $4 }'; }
 is_out() { [ "$(weight "$1")" = "" ]; }
 is_in() { [ "$(weight "$1")" = 2 ]; }
+# As it starts, ldirectord puts each server in and takes it out again; after that its checks decide.
+is_started() { grep -q 'Resetting soft failure count' "$WORK/ldirectord.out"; }
 stood_down() { [ "$(weight 3)" = "" ] || [ "$(weight 3)" = 0 ]; }
 stands_in() { is_out 1 && is_out 2 && [ "$(weight 3)" = 1 ]; }
 is_drained() { [ "$(weight "$1")" = 0 ]; }
@@ -92,7 +94,7 @@ witness() {
 }
 
 checks no
-waits "both servers are put into the table" eval 'is_in 1 && is_in 2 && stood_down'
+waits "both servers are put into the table" eval 'is_started && is_in 1 && is_in 2 && stood_down'
 same "and share the requests" "web1×4 web2×4" "$(get cl 8 http://10.77.1.100/ | shares)"
 
 witness >"$WORK/witness" 2>&1 &
@@ -133,7 +135,7 @@ end_checks
 same "the end of ldirectord removes the service" "" "$("$TAPVS" ipvsadm -Sn)"
 
 checks yes
-waits "a quiescent service has its server" eval 'is_drained 1 && is_in 2 && stood_down'
+waits "a quiescent service has its server" eval 'is_started && is_drained 1 && is_in 2 && stood_down'
 same "and its drained one gets nothing" "web2×4" "$(get cl 4 http://10.77.1.100/ | shares)"
 serve s1 web1 8080
 waits "whose weight comes back" is_in 1
