@@ -95,9 +95,10 @@ def image():
     mark = hashlib.sha256(init + vmlinuz.encode() + ' '.join(MODULES + ON_DEMAND).encode()).hexdigest()[:16]
     archive = f'{CACHE}/guest-{mark}.gz'
     if not os.path.exists(archive):
-        with gzip.open(archive + '.new', 'wb', 1) as file:
+        made = f'{archive}.{os.getpid()}'
+        with gzip.open(made, 'wb', 1) as file:
             Archive(file).fill(init, place)
-        os.rename(archive + '.new', archive)
+        os.rename(made, archive)
     return vmlinuz, archive
 
 
