@@ -176,7 +176,7 @@ class Kernel:
         off = 'csum=off,guest_csum=off,gso=off,host_tso4=off,host_tso6=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,host_ufo=off'
         command = [lab.found('qemu-system-x86_64'), '-M', 'pc', '-nodefaults', '-no-user-config', '-accel', 'tcg,tb-size=128', '-cpu', 'max',
                    '-m', '384', '-no-reboot', '-display', 'none', '-serial', 'stdio', '-kernel', vmlinuz, '-initrd', archive,
-                   '-append', 'console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on net.ifnames=0',
+                   '-append', 'console=ttyS0 quiet panic=-1 no_timer_check mitigations=off random.trust_cpu=on net.ifnames=0',
                    '-device', 'virtio-serial-pci', '-chardev', f'socket,id=agent,path={asked},server=on,wait=off',
                    '-device', 'virtserialport,chardev=agent,name=agent']
         for port in lab.PORTS:
@@ -198,8 +198,11 @@ class Kernel:
 
     def alive(self, end):
         if self.process.poll() is not None or time.monotonic() > end:
-            with open(self.log, errors='replace') as log:
-                raise Refused('the guest does not come up:\n' + log.read()[-2000:])
+            raise Refused('the guest does not answer:\n' + self.last_words())
+
+    def last_words(self):
+        with open(self.log, errors='replace') as log:
+            return log.read()[-2000:]
 
     def answer(self, end):
         """What was said until the next NUL WORD NUL: text and word."""
@@ -210,7 +213,7 @@ class Kernel:
                 self.alive(end)
                 continue
             if not piece:
-                raise Refused('the guest is gone')
+                raise Refused('the guest is gone:\n' + self.last_words())
             self.rest += piece
         said, word, self.rest = self.rest.split(b'\0', 2)
         return said.decode(errors='replace'), word.decode()
