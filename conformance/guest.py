@@ -267,7 +267,7 @@ def shell(lines):
     for tool, group in itertools.groupby(lines, batch):
         group = list(group)
         if tool is None:
-            yield from (line.replace('sysctl -w', 'sysctl -q -w') for line in group)
+            yield from (re.sub('^sysctl -w', 'sysctl -q -w', re.sub('^--set', 'ipvsadm --set', line)) for line in group)
         else:
             yield f"{BATCH[tool]} <<'end'"
             yield from (line.removeprefix(tool).strip() for line in group)
