@@ -34,6 +34,11 @@ def echo(to, station, source, target):
     return bytes.fromhex((to + station).replace(':', '')) + b'\x08\0' + head + message
 
 
+def answers_echo(frame):
+    """Whether it is the answer to what `echo` makes."""
+    return frame[12:15] == b'\x08\0E' and frame[23:24] == b'\1' and frame[34:35] == b'\0' and frame[38:40] == b'\x7e\x57'
+
+
 def pseudo(packet, protocol, length):
     if packet[0] >> 4 == 4:
         return bytes(packet[12:20]) + struct.pack('>HH', protocol, length)
