@@ -518,7 +518,10 @@ fn a_socket_that_is_not_ours_to_open_is_told_in_the_tools_words() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the client shall have knocked before its tapvs dies")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the client shall have knocked before its tapvs dies"
+)]
 fn a_tapvs_that_dies_while_it_is_asked_is_told_in_one_line() {
     let tapvs = Tapvs::start_with("dies", TABLE);
     let signal = |name: &str| {
