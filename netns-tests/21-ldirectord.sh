@@ -94,7 +94,8 @@ begun_after() { awk -v note="$1" '$0 == note { on = 1 } on && $1 == "begins" { o
 has_seen() { [ "$(begun_after out | wc -l)" -ge "$1" ]; }
 
 checks no
-waits "both servers are put into the table" eval 'is_started && is_in 1 && is_in 2 && stood_down'
+until_true is_started
+waits "both servers are put into the table" eval 'is_in 1 && is_in 2 && stood_down'
 same "and share the requests" "web1×4 web2×4" "$(get cl 8 http://10.77.1.100/ | shares)"
 
 witness 2>"$WORK/witness.err" &
@@ -108,11 +109,11 @@ wait "$web1" 2>/dev/null
 waits "the killed server is out" is_out 1
 note out
 stop "$LOAD"
-load cl 10.77.1.100:80
-unload 50
 until_true has_seen 20
 touch "$WORK/let-go"
 until_true gone "$seer"
+load cl 10.77.1.100:80
+unload 50
 same "one server answers" "web2×6" "$(get cl 6 http://10.77.1.100/ | shares)"
 at_least "requests after it was out" 20 "$(begun_after out | wc -l)"
 same "failed ones among them" 0 "$(begun_after out | grep -c failed)"
@@ -136,7 +137,8 @@ end_checks
 same "the end of ldirectord removes the service" "" "$("$TAPVS" ipvsadm -Sn)"
 
 checks yes
-waits "a quiescent service has its server" eval 'is_started && is_drained 1 && is_in 2 && stood_down'
+until_true is_started
+waits "a quiescent service has its server" eval 'is_drained 1 && is_in 2 && stood_down'
 same "and its drained one gets nothing" "web2×4" "$(get cl 4 http://10.77.1.100/ | shares)"
 serve s1 web1 8080
 waits "whose weight comes back" is_in 1

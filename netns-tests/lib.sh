@@ -397,26 +397,25 @@ streams() {
 }
 
 # load HOST SERVICE [OPTION …]: wrk asks the service (ADDRESS:PORT) until `unload`, eight requests at a time;
-# goes on when the first have come to a server.
+# goes on when the first have come. Until then and while it is counted, hardly anybody else may ask.
 load() {
-    LOADED=$2 LOADED_BEFORE=$(connections "$2")
+    LOADED=$(connections)
     start "$WORK/wrk" ip netns exec "$PFX$1" wrk -t 1 -c 8 -d 3600s --timeout 60s "${@:3}" "http://$2/"
     LOAD=$STARTED
     until_true has_loaded 1 || die "wrk does not begin: $(cat "$WORK/wrk")"
 }
-# unload COUNT: ends it when the service has had at least so many connections more. It then sums up; none may
-# have failed.
+# unload COUNT: ends it when there were at least so many requests, and it sums up; none may have failed.
 unload() {
     # What is under way is a connection and no request yet.
-    until_true has_loaded $(($1 + 32)) || failed "there were $1 requests"
-    kill -INT "$LOAD"
-    wait "$LOAD"
+    until_true has_loaded $(($1 + 64)) || failed "there were $1 requests"
+    until_true is_unloaded || die "wrk does not end"
     lacks "no request failed" 'Socket errors|Non-2xx|unable' "$WORK/wrk"
     at_least "requests meanwhile" "$1" "$(awk '/requests in/ { print $1 }' "$WORK/wrk")"
 }
-has_loaded() { [ "$(connections "$LOADED")" -ge $((LOADED_BEFORE + $1)) ]; }
-# connections SERVICE: how many it has had, as far as they are counted yet.
-connections() { "$TAPVS" ipvsadm -Ln -t "$1" --stats --exact | awk '/^TCP/ { n = $3 } END { print n + 0 }'; }
+is_unloaded() { kill -INT "$LOAD"; gone "$LOAD"; }
+has_loaded() { [ "$(connections)" -ge $((LOADED + $1)) ]; }
+# connections: how many the director has had until this moment.
+connections() { "$TAPVS" proc --json ip_vs_stats | sed -n 's/.*"live":{"connections":\([0-9]*\),.*/\1/p'; }
 
 # shares: how often each line occurs, as `a×3 b×2`, sorted by name.
 shares() { sort | uniq -c | awk '{ printf "%s%s×%s", (NR > 1 ? " " : ""), $2, $1 } END { print "" }'; }
@@ -433,7 +432,9 @@ capture() {
     declare -g "CAPTURE_${name//-/_}=$STARTED"
     until_true grep -q 'listening on' "$WORK/$name.tcpdump" \
         || { cat "$WORK/$name.tcpdump"; die "tcpdump does not listen on $host:$dev"; }
+    until_true answers_usr1 "$STARTED" || die "tcpdump on $host:$dev does not tell how far it is"
 }
+answers_usr1() { (($(sed -n 's/^SigCgt:[[:space:]]*/0x/p' "/proc/$1/status") & 0x200)); }
 
 # captured NAME...: ends these captures when all that has come until now is written; the frames are in
 # $WORK/NAME.pcap.
