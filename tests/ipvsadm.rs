@@ -150,6 +150,20 @@ fn rules_on_standard_input_are_done_as_the_tool_does_them() {
     replay("restore", include_str!("golden/restore.txt"));
 }
 
+#[test]
+fn a_line_that_is_restored_has_many_ends_and_one_that_has_none_may_be_lost() {
+    let tapvs = Tapvs::start("line-ends");
+    let restore = |text: &str| tapvs.ipvsadm(&["-R"], text);
+    let fine = |out: &str| Outcome { code: 0, out: out.to_owned(), err: String::new() };
+    assert_eq!(restore("-A -f 1\r-A -f 2 \x0b-A -f 3\x0c-A -f 4\r\n-A -f 5 "), fine(""));
+    for lost in ["-A -f 6  ", "-A -f 6 \t", "word  ", "-A -f 7\r-A -f 6  "] {
+        assert_eq!(restore(lost), fine(""), "{lost:?}");
+    }
+    assert_eq!(restore("-A -f 8  \n"), fine(""));
+    let saved: Vec<_> = [1, 2, 3, 4, 5, 7, 8].map(|mark| format!("-A -f {mark} -s wlc\n")).into();
+    assert_eq!(tapvs.ipvsadm(&["-Sn"], ""), fine(&saved.concat()));
+}
+
 const TABLE: &str = "\
 -A -t 10.0.0.1:80 -s rr
 -a -t 10.0.0.1:80 -r 10.9.0.1:80 -m -w 1
