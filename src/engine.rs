@@ -355,19 +355,18 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// The port did not take a frame that was to be sent. Which one it was is not known any more: where
-    /// none was forwarded, it was one of our own.
-    pub fn refused(&mut self, _link: LinkId) {
+    /// A port did not take a frame that was to be sent, or not all of it; `own` is the
+    /// [packet's](Packet::own). To be told once a frame, however many pieces it was to leave in.
+    pub fn refused(&mut self, own: bool) {
         let later = &mut self.slow.counters;
-        if self.forwarded > 0 {
-            self.forwarded -= 1;
-            self.drops.add(DropReason::PortRefused);
-        } else if later.forwarded > 0 {
-            later.forwarded -= 1;
-            later.dropped.add(DropReason::PortRefused);
-        } else {
+        if own {
+            later.own_sent = later.own_sent.wrapping_sub(1);
             later.own_lost = later.own_lost.wrapping_add(1);
+            return;
         }
+        self.drops.add(DropReason::PortRefused);
+        // It was counted as forwarded, at once or after it had waited; the account adds the two.
+        self.forwarded = self.forwarded.wrapping_sub(1);
     }
 
     /// Who claimed our addresses since the last call.

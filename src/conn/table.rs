@@ -325,18 +325,19 @@ impl Table {
     }
 
     fn put(&mut self, now: Instant, mut conn: Conn, call: &[u8]) -> Result<ConnId, Full> {
-        if self.len >= self.limit || self.is_crowded(&conn) {
+        let is_call = conn.flags.has(Flags::CALL);
+        if self.len >= self.limit || self.is_crowded(&conn) || is_call && self.calls.is_full() {
             return Err(Full);
         }
         for _ in 0..SPARSE {
             self.split_a_bucket();
         }
         conn.deadline = now.after(seconds(conn.timeout_s));
-        let (deadline, is_call) = (conn.deadline, conn.flags.has(Flags::CALL));
+        let deadline = conn.deadline;
         self.expected += usize::from(conn.flags.has(Flags::NO_CLIENT_PORT));
         let id = self.arena.put(conn);
         if is_call {
-            self.calls.put(id, call);
+            self.calls.put(id, call).expect("there was room a moment ago");
         }
         let bucket = self.home(id);
         self.arena.at_mut(id).chain = std::mem::replace(self.buckets.at_mut(bucket), id);
@@ -351,6 +352,9 @@ impl Table {
         self.unchain(id);
         self.len -= 1;
         let conn = self.arena.take(id.0);
+        if conn.flags.has(Flags::CALL) {
+            self.calls.remove(id.0);
+        }
         self.expected -= usize::from(conn.flags.has(Flags::NO_CLIENT_PORT));
         if conn.controller != NONE {
             let controller = self.arena.at_mut(conn.controller);
