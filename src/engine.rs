@@ -31,6 +31,9 @@ const ANNOUNCE_BATCH: usize = 256;
 /// Real servers that cannot be sent to and are told by name.
 const LOST_SERVERS_MAX: usize = 32;
 
+/// Times the usual portion of a change that a single service may take.
+const WHOLE_SERVICE: usize = 16;
+
 /// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
 /// millisecond, and more can be forgotten in a turn than are made in one.
 const EXPIRE_BUDGET: usize = 256;
@@ -54,6 +57,49 @@ pub struct Engine {
     to_announce: Vec<IpAddr>,
     /// More connections may be due than were forgotten in one go.
     expiring: bool,
+    /// How often the ground state has changed.
+    edition: u64,
+}
+
+/// What makes one ground state another, found out without the engine that it is for.
+#[derive(Debug)]
+pub struct Change {
+    /// The new state; when it is in force, what is left of the old one.
+    config: Config,
+    wiring: bool,
+    commands: std::vec::IntoIter<Command>,
+}
+
+impl Change {
+    /// The change from `old` to `new`.
+    ///
+    /// # Errors
+    /// What the new configuration asks for that cannot be.
+    pub fn between(old: &Config, new: Config) -> Result<Self, Refusal> {
+        let wiring = !old.same_wiring(&new);
+        if wiring {
+            // A router for trying: it fails where the real one would, and then nothing has changed.
+            let links = new.ports.iter().map(|port| Some(link(port))).collect();
+            wire(&mut Router::new(Vec::new(), Rng::new(0)), Instant::ZERO, &new, links)?;
+        }
+        let commands = old.commands_to(&new).into_iter();
+        Ok(Self { config: new, wiring, commands })
+    }
+
+    /// Whether ports, addresses, routes, neighbours or marks are others.
+    pub const fn rewires(&self) -> bool {
+        self.wiring
+    }
+
+    /// The state that it leads to, as long as it has not begun.
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
+    /// Forgets some of what is left when it is over, since all of it may take a while; true if there is more.
+    pub fn forget(&mut self, services: usize) -> bool {
+        (0..services).all(|_| self.config.services.pop_first().is_some())
+    }
 }
 
 impl Engine {
@@ -82,6 +128,7 @@ impl Engine {
             announced: None,
             to_announce: Vec::new(),
             expiring: false,
+            edition: 0,
         };
         engine.reload(Instant::ZERO, config.clone())?;
         Ok(engine)
@@ -90,6 +137,11 @@ impl Engine {
     /// What the operator has said up to now.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// A number that differs whenever [`config`](Self::config) may.
+    pub const fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// The link of a port.
@@ -108,25 +160,47 @@ impl Engine {
                 "ports, addresses, routes, neighbours and marks change by a reload".to_owned();
             return Err(Refusal::Host(why));
         }
-        let before = match command {
-            Command::Clear => self.config.services.keys().copied().collect(),
-            _ => Vec::new(),
-        };
+        if *command == Command::Clear {
+            if let Some(last) = self.last_service() {
+                while self.clear(now, &last, usize::MAX) {}
+            }
+            return Ok(());
+        }
         self.config.apply(command)?;
-        self.carry_out(now, command, &before);
+        self.edition += 1;
+        self.carry_out(now, command);
         self.fast.director.sweep(now);
         Ok(())
     }
 
-    /// Does to the director what the ground state has already agreed to; `cleared` are the services
-    /// that `-C` takes away.
-    fn carry_out(&mut self, now: Instant, command: &Command, cleared: &[ServiceKey]) {
+    /// The service that comes last, if there is any.
+    pub fn last_service(&self) -> Option<ServiceKey> {
+        self.config.services.last_key_value().map(|(key, _)| *key)
+    }
+
+    /// `-C` a few services at a time, for whoever cannot let packets wait: removes so many of those up to
+    /// `last`; true if there are more.
+    pub fn clear(&mut self, now: Instant, last: &ServiceKey, count: usize) -> bool {
+        self.edition += 1;
+        for _ in 0..count {
+            let first = self.config.services.first_entry().filter(|first| first.key() <= last);
+            let Some(first) = first else {
+                self.fast.director.sweep(now);
+                return false;
+            };
+            let (key, _) = first.remove_entry();
+            self.carry_out(now, &Command::DeleteService(key));
+        }
+        true
+    }
+
+    /// Does to the director what the ground state has already agreed to.
+    fn carry_out(&mut self, now: Instant, command: &Command) {
         let director = &mut self.fast.director;
         let done = match command {
             Command::AddService(spec) => director.add_service(spec.clone()),
             Command::EditService(spec) => director.edit_service(spec.clone()),
             Command::DeleteService(key) => director.remove_service(now, key),
-            Command::Clear => cleared.iter().try_for_each(|key| director.remove_service(now, key)),
             Command::AddDest(key, dest) => director.add_dest(key, dest.clone()),
             Command::EditDest(key, dest) => director.edit_dest(key, dest.clone()),
             Command::DeleteDest(key, dest) => director.remove_dest(now, key, *dest),
@@ -153,6 +227,7 @@ impl Engine {
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
             | Command::ClearMarkRules(_)
+            | Command::Clear
             | Command::StartDaemon(_)
             | Command::StopDaemon(_) => Ok(()),
         };
@@ -160,7 +235,6 @@ impl Engine {
         match command {
             Command::AddService(spec) => self.take_virtual(now, &spec.key),
             Command::DeleteService(key) => self.leave_virtual(key),
-            Command::Clear => cleared.iter().for_each(|key| self.leave_virtual(key)),
             _ => {}
         }
     }
@@ -196,22 +270,47 @@ impl Engine {
     /// # Errors
     /// What the configuration asks for that cannot be.
     pub fn reload(&mut self, now: Instant, new: Config) -> Result<(), Refusal> {
-        if !self.config.same_wiring(&new) {
-            let links = self.links_of(&new);
-            // A router for trying: it fails where the real one would, and then nothing has changed.
-            wire(&mut Router::new(Vec::new(), Rng::new(0)), now, &new, links.clone())?;
-            wire(&mut self.fast.router, now, &new, links)?;
+        let mut change = Change::between(&self.config, new)?;
+        self.begin(now, &mut change)?;
+        while self.proceed(now, &mut change, usize::MAX) {}
+        Ok(())
+    }
+
+    /// Begins a change from the present state: ports, routes, neighbours and marks are the new ones from
+    /// now on, and services as far as one [proceeds](Self::proceed). The change must be one from the state of
+    /// this [edition](Self::edition), and until it is over no other command or change may come. For whoever cannot let packets wait as long as [`reload`](Self::reload) takes.
+    ///
+    /// # Errors
+    /// What the configuration asks for that cannot be; nothing has changed.
+    pub fn begin(&mut self, now: Instant, change: &mut Change) -> Result<(), Refusal> {
+        if change.wiring {
+            let new = &change.config;
+            let links = self.links_of(new);
+            wire(&mut self.fast.router, now, new, links)?;
             let ports: Vec<_> = self.fast.router.links().collect();
             let ports: Vec<_> = ports.iter().map(|(id, link)| (*id, link.name.as_str())).collect();
             self.fast.marks = Marks::new(&new.marks, &ports, self.rng.fork(0));
         }
-        let commands = self.config.commands_to(&new);
-        self.config = new;
-        for command in commands {
-            self.carry_out(now, &command, &[]);
+        std::mem::swap(&mut self.config, &mut change.config);
+        self.edition += 1;
+        Ok(())
+    }
+
+    /// Goes on with a change that has begun, for about `budget` commands; a service is changed whole unless
+    /// it has many times as many servers. True if there is more to do.
+    pub fn proceed(&mut self, now: Instant, change: &mut Change, budget: usize) -> bool {
+        let mut done = 0;
+        while let Some(next) = change.commands.as_slice().first() {
+            let whole = !is_about_a_server(next);
+            if done >= budget && (whole || done >= budget.saturating_mul(WHOLE_SERVICE)) {
+                return true;
+            }
+            done += 1;
+            let Some(command) = change.commands.next() else { break };
+            self.carry_out(now, &command);
         }
         self.fast.director.sweep(now);
-        Ok(())
+        false
     }
 
     /// The ports of `new` by link: those that stay keep theirs.
@@ -501,6 +600,11 @@ impl Engine {
         };
         DropReason::ALL.iter().map(count).filter(|&(_, count)| count > 0)
     }
+}
+
+/// Whether a command changes a service that the one before it was about.
+const fn is_about_a_server(command: &Command) -> bool {
+    matches!(command, Command::AddDest(..) | Command::EditDest(..) | Command::DeleteDest(..))
 }
 
 /// Whether a command is about ports, addresses, routes, neighbours or marks.

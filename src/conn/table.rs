@@ -18,6 +18,9 @@ use crate::world::{Instant, Rng};
 /// Entries of a chunk.
 pub(super) const CHUNK: usize = 1024;
 
+/// Entries that are looked at together.
+const PART: usize = CHUNK / 4;
+
 /// Buckets of an empty table; a power of two.
 const BUCKETS_MIN: usize = 256;
 
@@ -418,13 +421,14 @@ impl Table {
         self.arena.chunks.iter().flatten().filter(|conn| conn.flags.0 & FREE == 0)
     }
 
-    /// The entries at `place`, for looking at all of them a few at a time: places count from 0, and
+    /// The entries at `place`, for looking at all of them, [`PART`] at a time: places count from 0, and
     /// beyond the last there is `None`. What comes or goes in between is seen or not. With each, the
     /// Call-ID that it is known by.
     pub fn entries(&self, place: usize) -> Option<impl Iterator<Item = (&Conn, Option<&[u8]>)>> {
-        let chunk = self.arena.chunks.get(place)?;
-        let first = u32::try_from(place * CHUNK).ok()?;
-        let all = (first..).map(ConnId).zip(chunk).filter(|(_, conn)| conn.flags.0 & FREE == 0);
+        let chunk = self.arena.chunks.get(place / (CHUNK / PART))?;
+        let first = u32::try_from(place * PART).ok()?;
+        let part = chunk.chunks(PART).nth(place % (CHUNK / PART)).unwrap_or_default();
+        let all = (first..).map(ConnId).zip(part).filter(|(_, conn)| conn.flags.0 & FREE == 0);
         Some(all.map(|(id, conn)| (conn, self.call(id))))
     }
 
