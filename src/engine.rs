@@ -736,6 +736,28 @@ mod tests {
     }
 
     #[test]
+    fn a_change_in_portions_is_the_same_change_and_no_service_is_halfway() {
+        let (old, new): (Vec<u8>, Vec<u8>) = ((20..60).collect(), (50..90).collect());
+        let now = Instant::ZERO;
+        let (mut at_once, mut engine) = (busy(&old), busy(&old));
+        assert_eq!(at_once.reload(now, config(&new)), Ok(()));
+        let edition = engine.edition();
+        let mut change = Change::between(engine.config(), config(&new)).expect("possible");
+        assert!(!change.rewires());
+        assert_eq!(engine.begin(now, &mut change), Ok(()));
+        assert!(engine.edition() > edition && *engine.config() == config(&new));
+        let mut portions = 0;
+        while engine.proceed(now, &mut change, 4) {
+            portions += 1;
+            assert!(engine.director().services().iter().all(|service| service.dests.len() == 2));
+        }
+        assert!(portions > 10, "{portions}");
+        assert_eq!(engine.listing(), at_once.listing());
+        assert_eq!(engine.director().table().len(), at_once.director().table().len());
+        assert!(change.forget(30) && !change.forget(30));
+    }
+
+    #[test]
     fn a_reload_that_cannot_be_changes_nothing() {
         let mut engine = busy(&[20]);
         let (config, before) = (engine.config().clone(), engine.listing());

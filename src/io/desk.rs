@@ -346,8 +346,12 @@ mod tests {
         if let Some(mut dump) = ask(host, Instant::ZERO, request, &mut out) {
             while go_on(host, Instant::ZERO, &mut dump, &mut out) == Portion::More {}
         }
+        parsed(&out)
+    }
+
+    fn parsed(out: &[u8]) -> Vec<Answer> {
         let mut answers = Vec::new();
-        let mut rest = &out[..];
+        let mut rest = out;
         while let Some(len) = frame_len(rest) {
             let text = std::str::from_utf8(&rest[4..4 + len]).expect("text");
             answers.push(Answer::parse(text).expect("an answer"));
@@ -356,15 +360,76 @@ mod tests {
         answers
     }
 
+    /// A thousand services of a server each.
+    fn many() -> Alone {
+        let rules = (0..1000).map(|i| {
+            let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
+            format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
+        });
+        host(&rules.collect::<String>())
+    }
+
+    fn apply(host: &mut Alone, line: &str) {
+        let command = parse(line).expect("a line").pop().expect("a command");
+        assert_eq!(host.0.apply(Instant::ZERO, &command), Ok(()));
+    }
+
+    #[test]
+    fn a_save_comes_in_portions_and_is_of_one_moment() {
+        let (mut host, mut out) = (many(), Vec::new());
+        apply(&mut host, "--start-daemon master --mcast-interface eth0");
+        let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out);
+        let saving = saving.as_mut().expect("it takes several portions");
+        let mut go_on = |host: &mut Alone| go_on(host, Instant::ZERO, saving, &mut out);
+        for _ in 0..5 {
+            assert_eq!(go_on(&mut host), Portion::More);
+        }
+        // One that has been copied already, and one that has not.
+        for line in ["-D -t 10.0.0.1:80", "-A -t 10.0.0.1:81", "-D -t 10.0.3.250:80"] {
+            apply(&mut host, line);
+        }
+        while go_on(&mut host) == Portion::More {}
+        let answers = parsed(&out);
+        let (end, frames) = answers.split_last().expect("an answer");
+        let text = frames.iter().map(|frame| match frame {
+            Answer::More(lines) => lines.as_str(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!((end, text.collect::<String>()), (&Answer::Done, host.0.config().to_string()));
+    }
+
+    #[test]
+    fn a_save_ends_though_commands_never_do() {
+        let (mut host, mut out) = (many(), Vec::new());
+        let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out).expect("more");
+        let mut portions = 0;
+        while go_on(&mut host, Instant::ZERO, &mut saving, &mut out) == Portion::More {
+            apply(&mut host, &format!("--set {} 0 0", 100 + portions));
+            portions += 1;
+        }
+        assert!(portions < 100 && parsed(&out).last() == Some(&Answer::Done), "{portions}");
+    }
+
+    #[test]
+    fn all_services_go_in_portions_but_those_that_come_meanwhile_at_the_end() {
+        let (mut host, mut out) = (many(), Vec::new());
+        let mut clearing =
+            ask(&mut host, Instant::ZERO, &Request::Do("-C".to_owned()), &mut out).expect("more");
+        assert_eq!(go_on(&mut host, Instant::ZERO, &mut clearing, &mut out), Portion::More);
+        assert_eq!(host.0.config().services.len(), 1000 - SERVICES);
+        apply(&mut host, "-A -t 10.0.9.1:80");
+        while go_on(&mut host, Instant::ZERO, &mut clearing, &mut out) == Portion::More {}
+        assert_eq!(parsed(&out), [Answer::Done]);
+        assert_eq!(host.0.config().to_string(), "-A -t 10.0.9.1:80 -s wlc\n");
+        assert_eq!(host.0.director().services().iter().count(), 1);
+        apply(&mut host, "-C");
+        assert!(host.0.config().services.is_empty() && host.0.director().services().is_empty());
+        assert_eq!(answers(&mut host, &Request::Do("-C".to_owned())), [Answer::Done]);
+    }
+
     #[test]
     fn a_table_of_many_services_comes_in_portions_and_is_whole() {
-        let rules: String = (0..1000)
-            .map(|i| {
-                let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
-                format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
-            })
-            .collect();
-        let mut host = host(&rules);
+        let mut host = many();
         let answers = answers(&mut host, &Request::Services(None));
         assert_eq!(answers.last(), Some(&Answer::Done));
         assert!(answers.len() >= 4);
