@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
@@ -529,8 +530,9 @@ impl Engine {
     }
 
     /// The account of frames for people: each reason for drops with its sentence, whom our addresses are
-    /// disputed by, and the next hops of real servers that cannot be sent to.
-    pub fn status(&self, now: Instant) -> String {
+    /// disputed by, and the next hops of real servers that cannot be sent to, as far as they were
+    /// [found](Self::lost_servers).
+    pub fn status(&self, lost: &BTreeSet<String>) -> String {
         let account = self.frames();
         let (account, _) = account.split_once("; drops:").unwrap_or((&account, ""));
         let mut text = format!("{account}\n");
@@ -546,7 +548,6 @@ impl Engine {
                 let _ = writeln!(text, "{count} {what}");
             }
         }
-        let lost = self.lost_servers(now);
         for line in lost.iter().take(LOST_SERVERS_MAX) {
             let _ = writeln!(text, "{line}");
         }
@@ -556,40 +557,50 @@ impl Engine {
         text
     }
 
-    /// A line for each way to a real server that ends: no route, or a neighbour that nobody knows.
-    fn lost_servers(&self, now: Instant) -> BTreeSet<String> {
-        let net = &self.fast.router;
-        let servers = self.config.services.values().flat_map(|(_, dests)| dests);
-        let lost = servers.filter_map(|server| {
-            let addr = server.dest.addr;
-            if net.is_local(addr) {
-                return None;
+    /// Puts into `lost` a line for each way to a real server that ends: no route, or a neighbour that nobody
+    /// knows. Looks at so many services behind `after`, and gives the last of them, or `None` if there is
+    /// no need to look further.
+    pub fn lost_servers(
+        &self,
+        now: Instant,
+        after: Option<ServiceKey>,
+        services: usize,
+        lost: &mut BTreeSet<String>,
+    ) -> Option<ServiceKey> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (key, (_, dests)) in self.config.services.range((from, Bound::Unbounded)).take(services)
+        {
+            for server in dests {
+                lost.extend(self.way_lost(now, server.dest.addr));
+                // What would not be printed is not looked for.
+                if lost.len() > LOST_SERVERS_MAX {
+                    return None;
+                }
             }
-            let Some(hop) = net.route(addr) else {
-                return Some(format!("no route leads to the server {addr}"));
-            };
-            let link = net.link(hop.link).filter(|link| link.tap)?;
-            let known = match net.neighbours().state(now, hop.link, hop.next) {
-                None => "has not been asked for, or did not answer",
-                Some(neigh::State::Incomplete) => "does not answer",
-                Some(_) => return None,
-            };
-            let via = if hop.next == addr {
-                String::new()
-            } else {
-                format!(" by the router {}", hop.next)
-            };
-            Some(format!("the server {addr}{via} on {} {known}", link.name))
-        });
-        let mut told = BTreeSet::new();
-        for line in lost {
-            // Packets wait for this, so that what would not be printed is not looked for.
-            if told.len() > LOST_SERVERS_MAX {
-                break;
-            }
-            told.insert(line);
+            last = Some(*key);
         }
-        told
+        last
+    }
+
+    /// Why a server cannot be sent to, if so.
+    fn way_lost(&self, now: Instant, addr: IpAddr) -> Option<String> {
+        let net = &self.fast.router;
+        if net.is_local(addr) {
+            return None;
+        }
+        let Some(hop) = net.route(addr) else {
+            return Some(format!("no route leads to the server {addr}"));
+        };
+        let link = net.link(hop.link).filter(|link| link.tap)?;
+        let known = match net.neighbours().state(now, hop.link, hop.next) {
+            None => "has not been asked for, or did not answer",
+            Some(neigh::State::Incomplete) => "does not answer",
+            Some(_) => return None,
+        };
+        let via =
+            if hop.next == addr { String::new() } else { format!(" by the router {}", hop.next) };
+        Some(format!("the server {addr}{via} on {} {known}", link.name))
     }
 
     /// The reasons for which packets were dropped so far, each with its count.

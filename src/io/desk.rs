@@ -4,6 +4,7 @@
 //! another client waits for a large table; each service is seen whole, and what changes in between
 //! is seen or not, as in the kernel's own dumps.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Bound;
 
@@ -49,6 +50,8 @@ pub(super) enum Dump {
     Services(Option<ServiceKey>),
     /// The connections from this place on.
     Connections(usize),
+    /// Which servers of the services after this one cannot be sent to, beside those that were found.
+    Status(Option<ServiceKey>, BTreeSet<String>),
     /// The rules.
     Rules(Saving),
     /// A text, from this byte on.
@@ -112,10 +115,7 @@ pub(super) fn ask(
             Answer::Done
         }
         Request::Rules => return Some(Dump::Rules(Saving::default())),
-        Request::Status => {
-            text = host.with(|engine| engine.status(now));
-            Answer::Done
-        }
+        Request::Status => return Some(Dump::Status(None, BTreeSet::new())),
     };
     put_lines(out, &text);
     out.extend(answer.frame());
@@ -146,6 +146,16 @@ pub(super) fn go_on(
         Dump::Rules(saving) => {
             if !saving.go_on(host) {
                 *dump = Dump::Text(std::mem::take(&mut saving.text), 0);
+            }
+            return Portion::More;
+        }
+        Dump::Status(after, lost) => {
+            let status = host.with(|engine| {
+                *after = engine.lost_servers(now, *after, SERVICES, lost);
+                after.is_none().then(|| engine.status(lost))
+            });
+            if let Some(text) = status {
+                *dump = Dump::Text(text, 0);
             }
             return Portion::More;
         }
@@ -187,7 +197,9 @@ pub(super) enum Portion {
 fn picture(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Vec<u8>) -> bool {
     let mut text = String::new();
     let more = match dump {
-        Dump::Reload(_) | Dump::Rules(_) | Dump::Text(..) | Dump::Clear(_) => false,
+        Dump::Reload(_) | Dump::Status(..) | Dump::Rules(_) | Dump::Text(..) | Dump::Clear(_) => {
+            false
+        }
         Dump::Services(after) => {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let services = engine.config().services.range((from, Bound::Unbounded));
