@@ -131,7 +131,8 @@ impl Places {
             return found;
         }
         self.lost = false;
-        for (place, entry) in (0..).zip(list).skip(self.known) {
+        let from = u32::try_from(self.known).unwrap_or(u32::MAX);
+        for (place, entry) in (from..).zip(list.get(self.known..).unwrap_or_default()) {
             self.first.entry(hash(&key_of(entry))).or_insert(place);
         }
         self.known = list.len();
