@@ -7,8 +7,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
+use crate::config::{
+    Command, Config, Method, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey,
+};
 use crate::control::show;
+use crate::control::status::{Disputed, Frames, Hop, Lost, Status, Vain, LISTED_MAX};
 use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
@@ -26,10 +29,10 @@ const CONNECTIONS_MAX: usize = 8 << 20;
 pub const MTU_DEFAULT: u16 = 1500;
 
 /// Addresses that are announced in one go; their frames wait in a bounded queue.
-const ANNOUNCE_BATCH: usize = 256;
+const ANNOUNCE_BATCH: usize = 128;
 
-/// Real servers that cannot be sent to and are told by name.
-const LOST_SERVERS_MAX: usize = 32;
+/// Seconds after which a connection that is not established is worth a word.
+const VAIN_S: u64 = 3;
 
 /// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
 /// millisecond, and more can be forgotten in a turn than are made in one.
@@ -403,23 +406,7 @@ impl Engine {
     /// One line that accounts for every frame: received = forwarded + answered + dropped, and those
     /// that still wait.
     pub fn frames(&self) -> String {
-        let later = &self.slow.counters;
-        let forwarded = self.forwarded.wrapping_add(later.forwarded);
-        let answered = self.answered.wrapping_add(later.joined);
-        let dropped = self.drops.total().wrapping_add(later.dropped.total());
-        let mut line = format!(
-            "frames: received {} = forwarded {forwarded} + answered {answered} + dropped {dropped}",
-            self.received,
-        );
-        let waiting = self.slow.waiting(&self.fast.router);
-        if waiting > 0 {
-            let _ = write!(line, " + waiting {waiting}");
-        }
-        let _ = write!(line, "; sent on own account {}", later.own_sent);
-        if later.own_lost > 0 {
-            let _ = write!(line, " (lost {})", later.own_lost);
-        }
-        line.push_str("; drops:");
+        let mut line = format!("{}; drops:", self.account());
         let counts: Vec<_> = self.drop_counts().collect();
         if counts.is_empty() {
             line.push_str(" none");
@@ -430,68 +417,94 @@ impl Engine {
         line
     }
 
-    /// The account of frames for people: each reason for drops with its sentence, whom our addresses are
-    /// disputed by, and the next hops of real servers that cannot be sent to.
-    pub fn status(&self, now: Instant) -> String {
-        let account = self.frames();
-        let (account, _) = account.split_once("; drops:").unwrap_or((&account, ""));
-        let mut text = format!("{account}\n");
-        for (reason, count) in self.drop_counts() {
-            let _ = writeln!(text, "dropped {count} ({}): {}", reason.name(), reason.sentence());
-        }
+    fn account(&self) -> Frames {
         let later = &self.slow.counters;
-        for (count, what) in [
-            (later.errors_limited, "ICMP errors were not sent, since their rate is limited"),
-            (later.conflicts, "times another station claimed an address of ours; the log names it"),
-        ] {
-            if count > 0 {
-                let _ = writeln!(text, "{count} {what}");
-            }
+        Frames {
+            received: self.received,
+            forwarded: self.forwarded.wrapping_add(later.forwarded),
+            answered: self.answered.wrapping_add(later.joined),
+            dropped: self.drops.total().wrapping_add(later.dropped.total()),
+            waiting: self.slow.waiting(&self.fast.router) as u64,
+            own_sent: later.own_sent,
+            own_lost: later.own_lost,
         }
-        let lost = self.lost_servers(now);
-        for line in lost.iter().take(LOST_SERVERS_MAX) {
-            let _ = writeln!(text, "{line}");
-        }
-        if lost.len() > LOST_SERVERS_MAX {
-            text.push_str("… and others\n");
-        }
-        text
     }
 
-    /// A line for each way to a real server that ends: no route, or a neighbour that nobody knows.
-    fn lost_servers(&self, now: Instant) -> BTreeSet<String> {
+    /// The account of frames, each reason for drops, whom our addresses are disputed by, the next hops of
+    /// real servers that cannot be sent to, and the servers that establish no connection. Of devices the
+    /// engine knows nothing.
+    pub fn status(&self, now: Instant) -> Status {
+        let (later, net) = (&self.slow.counters, &self.fast.router);
+        let lost = self.lost_servers(now);
+        let other = |vain: &Vain| !lost.iter().any(|lost| lost.server == vain.server.addr);
+        let disputed = |(conflict, at): &(Conflict, Instant)| Disputed {
+            address: conflict.addr,
+            by: conflict.mac,
+            port: net.link(conflict.link).map_or_else(String::new, |link| link.name.clone()),
+            ago_s: now.since(*at).as_secs(),
+        };
+        let vain = self.vain_servers(now).filter(other).take(LISTED_MAX + 1).collect();
+        Status {
+            frames: self.account(),
+            drops: self.drop_counts().collect(),
+            errors_limited: later.errors_limited,
+            conflicts: later.conflicts,
+            disputed: self.slow.disputed().iter().map(disputed).collect(),
+            ports: Vec::new(),
+            lost,
+            vain,
+        }
+    }
+
+    /// Each way to a real server that ends: no route, or a neighbour that nobody knows.
+    fn lost_servers(&self, now: Instant) -> BTreeSet<Lost> {
         let net = &self.fast.router;
         let servers = self.config.services.values().flat_map(|(_, dests)| dests);
         let lost = servers.filter_map(|server| {
-            let addr = server.dest.addr;
-            if net.is_local(addr) {
+            let server = server.dest.addr;
+            if net.is_local(server) {
                 return None;
             }
-            let Some(hop) = net.route(addr) else {
-                return Some(format!("no route leads to the server {addr}"));
-            };
+            let Some(hop) = net.route(server) else { return Some(Lost { hop: None, server }) };
             let link = net.link(hop.link).filter(|link| link.tap)?;
-            let known = match net.neighbours().state(now, hop.link, hop.next) {
-                None => "has not been asked for, or did not answer",
-                Some(neigh::State::Incomplete) => "does not answer",
+            let asked = match net.neighbours().state(now, hop.link, hop.next) {
+                None => false,
+                Some(neigh::State::Incomplete) => true,
                 Some(_) => return None,
             };
-            let via = if hop.next == addr {
-                String::new()
-            } else {
-                format!(" by the router {}", hop.next)
-            };
-            Some(format!("the server {addr}{via} on {} {known}", link.name))
+            let hop = Hop { asked, next: hop.next, port: link.name.clone() };
+            Some(Lost { hop: Some(hop), server })
         });
         let mut told = BTreeSet::new();
-        for line in lost {
+        for lost in lost {
             // Packets wait for this, so that what would not be printed is not looked for.
-            if told.len() > LOST_SERVERS_MAX {
+            if told.len() > LISTED_MAX {
                 break;
             }
-            told.insert(line);
+            told.insert(lost);
         }
         told
+    }
+
+    /// The servers to which connections go in vain, and not only for the moment that they take.
+    fn vain_servers(&self, now: Instant) -> impl Iterator<Item = Vain> + '_ {
+        let all = self.fast.director.services();
+        let dests = self.config.services.keys().flat_map(move |key| {
+            let dests = all.find(key).map(|id| all.service(id).dests.as_slice());
+            dests.unwrap_or_default().iter().map(move |&id| (*key, all.dest(id)))
+        });
+        dests.filter_map(move |(service, dest)| {
+            let for_s = now.since(dest.tried_since).as_secs();
+            let method = dest.spec.method;
+            (dest.tried > 0 && for_s >= VAIN_S).then(|| Vain {
+                service,
+                server: dest.spec.dest,
+                method,
+                tried: dest.tried,
+                for_s,
+                silent: method == Method::Masq && dest.stats.live().out_packets == dest.tried_after,
+            })
+        })
     }
 
     /// The reasons for which packets were dropped so far, each with its count.

@@ -90,7 +90,10 @@ fn what_was_probably_meant_is_told() {
         ("run", "run: which rules file? `tapvs run FILE`"),
         ("run my.rules other", "run: `other` is one word too many"),
         ("run my.rules -r other", "run: either `my.rules` or `-r other`, not both"),
-        ("realserver f", "realserver: `f` stands behind no option; write `-r f`"),
+        ("check", "check: which rules file? `tapvs check FILE`"),
+        ("realserver a b", "realserver: `b` is one word too many"),
+        ("realserver a -r b", "realserver: either `a` or `-r b`, not both"),
+        ("realserver a --decap", "realserver: either FILE or --decap, not both"),
         ("save f", "save: `f` stands behind no option; write `-o f`"),
         ("check a b", "check: `b` is one word too many"),
         (

@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 use super::show::{flag_names, mask, scheduler_name};
 use super::snapshot::{ConnView, DestView, ServiceView, Snapshot, Total};
+use super::status::{Frames, Lost, Status, Vain, LISTED_MAX};
+use crate::config::complaint::Remark;
 use crate::config::tool::What;
 use crate::config::{Method, ServiceKey, SyncDaemon, TunnelChecksum, TunnelType};
 use crate::director::stats::Counts;
@@ -44,6 +46,102 @@ pub fn total(total: &Total) -> String {
             json.object("rates", |json| counts(json, total.rates));
         });
     })
+}
+
+/// What `tapvs status --json` prints.
+pub fn status(status: &Status) -> String {
+    let Frames { received, forwarded, answered, dropped, waiting, own_sent, own_lost } =
+        status.frames;
+    document(|json| {
+        json.object("frames", |json| {
+            json.number("received", received);
+            json.number("forwarded", forwarded);
+            json.number("answered", answered);
+            json.number("dropped", dropped);
+            json.number("waiting", waiting);
+            json.number("own_sent", own_sent);
+            json.number("own_lost", own_lost);
+        });
+        json.list("drops", &status.drops, |json, (reason, packets)| {
+            json.text("reason", reason.name());
+            json.number("packets", *packets);
+            json.text("meaning", reason.sentence());
+        });
+        json.number("errors_limited", status.errors_limited);
+        json.number("conflicts", status.conflicts);
+        json.list("disputed", &status.disputed, |json, disputed| {
+            json.text("address", &disputed.address.to_string());
+            json.text("mac", &disputed.by.to_string());
+            json.text("port", &disputed.port);
+            json.number("seconds", disputed.ago_s);
+            json.text("message", &disputed.to_string());
+        });
+        json.list("ports", &status.ports, |json, trouble| {
+            json.text("port", &trouble.port);
+            trouble_is(json, trouble.code, &trouble.text);
+        });
+        let lost: Vec<_> = status.lost.iter().take(LISTED_MAX).collect();
+        json.list("unreached", &lost, |json, lost| unreached(json, lost));
+        let vain = &status.vain[..status.vain.len().min(LISTED_MAX)];
+        json.list("unestablished", vain, unestablished);
+        json.flag("more", status.has_more());
+    })
+}
+
+/// What `tapvs check --json` prints.
+pub fn remarks(file: &str, remarks: &[Remark]) -> String {
+    document(|json| {
+        json.text("file", file);
+        json.list("remarks", remarks, |json, remark| {
+            let place = [
+                ("line", remark.line),
+                ("column", remark.at.map(|(column, _)| column)),
+                ("width", remark.at.map(|(_, width)| width)),
+            ];
+            for (name, place) in place {
+                match place {
+                    Some(place) => json.number(name, place as u64),
+                    None => json.null(name),
+                }
+            }
+            json.text("severity", remark.severity.name());
+            trouble_is(json, remark.code, &remark.message);
+            match &remark.cure {
+                Some(cure) => json.text("cure", cure),
+                None => json.null("cure"),
+            }
+        });
+    })
+}
+
+fn unreached(json: &mut Json, lost: &Lost) {
+    json.text("address", &lost.server.to_string());
+    match &lost.hop {
+        Some(hop) => {
+            json.text("next", &hop.next.to_string());
+            json.text("port", &hop.port);
+        }
+        None => {
+            json.null("next");
+            json.null("port");
+        }
+    }
+    trouble_is(json, lost.code(), &lost.to_string());
+}
+
+fn unestablished(json: &mut Json, vain: &Vain) {
+    json.text("service", &vain.service.to_string());
+    endpoint(json, vain.server);
+    json.text("method", method(vain.method));
+    json.number("connections", vain.tried);
+    json.number("seconds", vain.for_s);
+    json.flag("silent", vain.silent);
+    json.text("message", &vain.to_string());
+}
+
+fn trouble_is(json: &mut Json, code: &str, message: &str) {
+    json.text("code", code);
+    json.text("message", message);
 }
 
 fn document(members: impl FnOnce(&mut Json)) -> String {
@@ -99,12 +197,7 @@ fn service(json: &mut Json, service: &ServiceView) {
 fn server(json: &mut Json, dest: &DestView) {
     let spec = &dest.spec;
     endpoint(json, spec.dest);
-    let method = match spec.method {
-        Method::Masq => "masq",
-        Method::Tunnel => "tunnel",
-        Method::Route => "route",
-    };
-    json.text("method", method);
+    json.text("method", method(spec.method));
     match (spec.method, spec.tunnel) {
         (Method::Masq | Method::Route, _) => json.null("tunnel"),
         (Method::Tunnel, tunnel) => json.object("tunnel", |json| tunnel_members(json, tunnel)),
@@ -174,6 +267,14 @@ fn counts(json: &mut Json, counts: Counts) {
 fn endpoint(json: &mut Json, at: Endpoint) {
     json.text("address", &at.addr.to_string());
     json.number("port", at.port);
+}
+
+const fn method(method: Method) -> &'static str {
+    match method {
+        Method::Masq => "masq",
+        Method::Tunnel => "tunnel",
+        Method::Route => "route",
+    }
 }
 
 const fn protocol(number: u8) -> &'static str {

@@ -61,6 +61,12 @@ pub struct Dest {
     pub overloaded: bool,
     /// Configured, not only kept for its connections.
     pub available: bool,
+    /// Connections of TCP and SCTP that were begun since one was established last.
+    pub tried: u32,
+    /// When the first of them was begun.
+    pub tried_since: Instant,
+    /// How many packets it had sent through us then.
+    pub tried_after: u64,
     /// The latest weight that was not 0; 0 if there was none.
     last_weight: u32,
     service: ServiceId,
@@ -87,6 +93,15 @@ impl Dest {
             0 => self.spec.upper as u64 - self.spec.upper as u64 / 4,
             lower => lower as u64,
         }
+    }
+
+    /// A connection that can be established is begun.
+    pub(super) const fn try_on(&mut self, now: Instant) {
+        if self.tried == 0 {
+            self.tried_since = now;
+            self.tried_after = self.stats.live().out_packets;
+        }
+        self.tried = self.tried.saturating_add(1);
     }
 
     /// A connection has been bound.
@@ -554,6 +569,9 @@ fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
         stats: Stats::default(),
         overloaded: false,
         available: true,
+        tried: 0,
+        tried_since: Instant::ZERO,
+        tried_after: 0,
         service,
         key,
         in_trash: false,

@@ -9,9 +9,10 @@ use std::ops::Bound;
 use super::reading::Outcome;
 use crate::config::command::commands;
 use crate::config::grammar::{line, lines};
-use crate::config::{Command, Refusal, ServiceKey};
-use crate::control::snapshot;
+use crate::config::{Command, PortConfig, Refusal, ServiceKey};
+use crate::control::status::Trouble;
 use crate::control::wire::{Answer, Request};
+use crate::control::{json, snapshot};
 use crate::engine::Engine;
 use crate::world::Instant;
 
@@ -31,6 +32,9 @@ pub(super) trait Host {
 
     /// What came of it, once it is over.
     fn reloaded(&self, ticket: u64) -> Option<&Outcome>;
+
+    /// What is wrong with the devices of these ports.
+    fn troubles(&self, ports: &[PortConfig]) -> Vec<Trouble>;
 }
 
 /// What is still to come of an answer.
@@ -87,8 +91,11 @@ pub(super) fn ask(
             text = host.with(|engine| engine.config().clone()).to_string();
             Answer::Done
         }
-        Request::Status => {
-            text = host.with(|engine| engine.status(now));
+        Request::Status { json } => {
+            let (mut status, ports) =
+                host.with(|engine| (engine.status(now), engine.config().ports.clone()));
+            status.ports = host.troubles(&ports);
+            text = if *json { json::status(&status) } else { status.to_string() };
             Answer::Done
         }
     };
@@ -236,6 +243,15 @@ mod tests {
 
         fn reloaded(&self, _: u64) -> Option<&Outcome> {
             Some(&self.1)
+        }
+
+        fn troubles(&self, ports: &[PortConfig]) -> Vec<Trouble> {
+            let down = |port: &PortConfig| Trouble {
+                port: port.name.clone(),
+                code: "down",
+                text: format!("port {} is down", port.name),
+            };
+            ports.iter().map(down).collect()
         }
     }
 

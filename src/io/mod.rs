@@ -151,7 +151,7 @@ fn patiently<T, E>(
         }
         if waited.is_zero() {
             log::info!(
-                "{what}: another tapvs has it; waiting {} s for its end",
+                "{what}: another process has it; waiting {} s for its end",
                 patience.as_secs()
             );
         }

@@ -33,6 +33,7 @@ use super::sys::{self, Control};
 use super::uring::Ring;
 use super::{patiently, Fault};
 use crate::config::{PortConfig, PortKind};
+use crate::control::status::Trouble;
 use crate::packet::{eth, vnet, Mac};
 
 /// How frames are to be moved.
@@ -168,6 +169,53 @@ impl Port {
         state.trim() == FORWARDING
             || master_of(&self.name)
                 .is_some_and(|bridge| self.control.is_up(&bridge).is_ok_and(|up| !up))
+    }
+
+    /// What is wrong with the device now, if something is, of what `config` wants of it.
+    pub fn trouble(&self, config: &PortConfig) -> Option<Trouble> {
+        let name = &self.name;
+        let told = |code, text| Some(Trouble { port: name.clone(), code, text });
+        if self.is_lost() {
+            return told(
+                "gone",
+                format!("port {name} has lost its device; `tapvs reload` opens it again"),
+            );
+        }
+        match self.control.is_up(name) {
+            Ok(true) => {}
+            Ok(false) => {
+                return told("down", format!("port {name} is down; `ip link set {name} up`"))
+            }
+            Err(_) => {
+                return told("renamed", format!("port {name}: its device has another name now"))
+            }
+        }
+        let bridge = config.settings.master.as_deref()?;
+        let index = fs::read_to_string(sysfs(name, "ifindex")).ok()?.trim().parse().ok();
+        if index != self.control.index(name).ok() {
+            // What is mounted at /sys tells of another network namespace.
+            return None;
+        }
+        let cure = "so nothing comes by it";
+        if master_of(name).as_deref() != Some(bridge) {
+            let text = format!(
+                "port {name} is not in bridge {bridge}, {cure}; `ip link set {name} master {bridge}`"
+            );
+            return told("not-in-bridge", text);
+        }
+        if !self.control.is_up(bridge).unwrap_or(true) {
+            let text = format!("bridge {bridge} is down, {cure}; `ip link set {bridge} up`");
+            return told("bridge-down", text);
+        }
+        let members = fs::read_dir(sysfs(bridge, "brif")).ok()?.count();
+        if members > 1 {
+            return None;
+        }
+        let text = format!(
+            "port {name} is alone in bridge {bridge}, with this host; `ip link set DEV master {bridge}` \
+             adds a wire"
+        );
+        told("alone-in-bridge", text)
     }
 
     /// Whether the device is gone for good.

@@ -2,7 +2,7 @@
 //!
 //! Kept from the kernel: what it learns from whom (everybody who asks for us is worth an entry,
 //! everybody else only changes what is known), announcements as ARP requests and unsolicited
-//! advertisements. Probes for an address of ours (RFC 5227, RFC 4862) are answered, so that nobody
+//! advertisements. Beyond the kernel, each announcement over ARP asks who else has the address. Probes for an address of ours (RFC 5227, RFC 4862) are answered, so that nobody
 //! else takes it.
 //!
 //! Left out on purpose: defending an address by announcements (a claim is reported instead, since
@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Conflict, Outcome, Slow, CONFLICTS_MAX, REPORT_EVERY};
+use super::{Conflict, Outcome, Slow, CLAIMANTS_MAX, CONFLICTS_MAX, REPORT_EVERY};
 use crate::net::neigh::Evidence;
 use crate::net::{frame, Hop, Router};
 use crate::packet::eth::{ethertype, Arp, Ethernet, Operation};
@@ -106,7 +106,9 @@ impl Slow {
         Outcome::Answered
     }
 
-    /// Tells each network that holds `addr` that we have it.
+    /// Tells each network that holds `addr` that we have it, and asks in IPv4 who else has: a real server
+    /// that lacks `arp_ignore` answers (RFC 5227, section 2.1.1), and would answer clients as well. Of IPv6
+    /// hosts none answers for what is on its loopback.
     pub fn announce_address(&mut self, now: Instant, net: &mut Router, addr: IpAddr) {
         let ports = net.links().filter(|&(link, _)| net.answers(link, addr));
         let ports: Vec<(LinkId, Mac)> = ports.map(|(link, port)| (link, port.mac)).collect();
@@ -114,6 +116,8 @@ impl Slow {
             match addr {
                 IpAddr::V4(addr) => {
                     self.put_arp(link, Arp::announcement(mac, addr), Mac::BROADCAST);
+                    let probe = Arp::request(mac, Ipv4Addr::UNSPECIFIED, addr);
+                    self.put_arp(link, probe, Mac::BROADCAST);
                 }
                 IpAddr::V6(addr) => self.advertise(now, net, link, addr, None),
             }
@@ -203,12 +207,17 @@ impl Slow {
         Some(Outcome::Answered)
     }
 
-    /// Reports a conflict once a while for each address, whoever claims it; all are counted.
+    /// Reports a conflict once a while for each address and each of the first stations that claim it; all
+    /// are counted.
     fn report(&mut self, now: Instant, conflict: Conflict) {
         self.reported.retain(|(_, at)| now.since(*at) < REPORT_EVERY);
-        let known = |(addr, _): &(IpAddr, Instant)| *addr == conflict.addr;
-        if self.reported.len() < CONFLICTS_MAX && !self.reported.iter().any(known) {
-            self.reported.push((conflict.addr, now));
+        let known = |(other, _): &&(Conflict, Instant)| *other == conflict;
+        let same = |(other, _): &&(Conflict, Instant)| other.addr == conflict.addr;
+        if self.reported.len() < CONFLICTS_MAX
+            && !self.reported.iter().any(|other| known(&other))
+            && self.reported.iter().filter(same).count() < CLAIMANTS_MAX
+        {
+            self.reported.push((conflict, now));
             self.conflicts.push(conflict);
         }
     }

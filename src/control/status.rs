@@ -1,0 +1,228 @@
+//! What `tapvs status` tells: what became of every frame, and what stands in the way of the next ones.
+//!
+//! The account is the engine's; what is wrong with the devices, their holder adds. Everything is typed here
+//! and becomes words here, or JSON next door, so that both say the same.
+//!
+//! Left out on purpose: guesses. Each line is something that was seen, with the cure where there is one.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::config::{Method, ServiceKey};
+use crate::packet::{DropReason, Endpoint, Mac};
+
+/// Lines about servers of each kind; of the others it is only told that there are some.
+pub const LISTED_MAX: usize = 32;
+
+/// All of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The account of frames.
+    pub frames: Frames,
+    /// Why packets were dropped, and how many.
+    pub drops: Vec<(DropReason, u64)>,
+    /// ICMP errors that were not sent, since their rate is limited.
+    pub errors_limited: u64,
+    /// How often another station claimed an address of ours.
+    pub conflicts: u64,
+    /// Who did so lately.
+    pub disputed: Vec<Disputed>,
+    /// What is wrong with devices.
+    pub ports: Vec<Trouble>,
+    /// Servers that cannot be sent to, one more than [`LISTED_MAX`] at most.
+    pub lost: BTreeSet<Lost>,
+    /// Servers to which connections go in vain, one more than [`LISTED_MAX`] at most.
+    pub vain: Vec<Vain>,
+}
+
+/// What became of every received frame, and what we sent ourselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// Frames received: the sum of the next four.
+    pub received: u64,
+    /// Sent on.
+    pub forwarded: u64,
+    /// Answered by us.
+    pub answered: u64,
+    /// Dropped under a name.
+    pub dropped: u64,
+    /// Waiting for a neighbour, or for their other fragments.
+    pub waiting: u64,
+    /// Frames that we sent on our own account.
+    pub own_sent: u64,
+    /// Frames of our own that a port did not take.
+    pub own_lost: u64,
+}
+
+/// Another station has claimed an address of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disputed {
+    /// Our address.
+    pub address: IpAddr,
+    /// Who claims it.
+    pub by: Mac,
+    /// On which port.
+    pub port: String,
+    /// Seconds since it was reported.
+    pub ago_s: u64,
+}
+
+/// Something wrong with a port's device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The port.
+    pub port: String,
+    /// A name for programs.
+    pub code: &'static str,
+    /// The sentence, with its cure.
+    pub text: String,
+}
+
+/// A server that cannot be sent to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// The neighbour to send to; `None` where no route leads to the server.
+    pub hop: Option<Hop>,
+    /// The server.
+    pub server: IpAddr,
+}
+
+/// A neighbour whose link address nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hop {
+    /// It was asked for and has not answered; else it was not asked for lately.
+    pub asked: bool,
+    /// The server itself, or the router to it.
+    pub next: IpAddr,
+    /// The port that it should be on.
+    pub port: String,
+}
+
+/// A server none of whose latest connections was established.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vain {
+    /// The service.
+    pub service: ServiceKey,
+    /// The server.
+    pub server: Endpoint,
+    /// How it is sent to.
+    pub method: Method,
+    /// Connections since the last one that was established.
+    pub tried: u32,
+    /// Seconds since the first of them.
+    pub for_s: u64,
+    /// By NAT, and since then not one packet has come back through us.
+    pub silent: bool,
+}
+
+impl Lost {
+    /// Its name for programs.
+    pub const fn code(&self) -> &'static str {
+        match &self.hop {
+            None => "no-route",
+            Some(Hop { asked: false, .. }) => "not-asked",
+            Some(Hop { asked: true, .. }) => "no-answer",
+        }
+    }
+}
+
+impl fmt::Display for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { received, forwarded, answered, dropped, waiting, own_sent, own_lost } = self;
+        write!(
+            f,
+            "frames: received {received} = forwarded {forwarded} + answered {answered} + dropped {dropped}"
+        )?;
+        if *waiting > 0 {
+            write!(f, " + waiting {waiting}")?;
+        }
+        write!(f, "; sent on own account {own_sent}")?;
+        if *own_lost > 0 {
+            write!(f, " (lost {own_lost})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.frames)?;
+        for (reason, count) in &self.drops {
+            writeln!(f, "dropped {count} ({}): {}", reason.name(), reason.sentence())?;
+        }
+        for (count, what) in [
+            (self.errors_limited, "ICMP errors were not sent, since their rate is limited"),
+            (self.conflicts, "times another station claimed an address of ours"),
+        ] {
+            if count > 0 {
+                writeln!(f, "{count} {what}")?;
+            }
+        }
+        self.disputed.iter().try_for_each(|disputed| writeln!(f, "{disputed}"))?;
+        self.ports.iter().try_for_each(|trouble| writeln!(f, "{}", trouble.text))?;
+        self.lost.iter().take(LISTED_MAX).try_for_each(|lost| writeln!(f, "{lost}"))?;
+        self.vain.iter().take(LISTED_MAX).try_for_each(|vain| writeln!(f, "{vain}"))?;
+        if self.has_more() {
+            writeln!(f, "… and others")?;
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    /// Whether there are servers that are not listed.
+    pub fn has_more(&self) -> bool {
+        self.lost.len() > LISTED_MAX || self.vain.len() > LISTED_MAX
+    }
+}
+
+impl fmt::Display for Disputed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, by, port, ago_s } = self;
+        write!(
+            f,
+            "{by} on {port} claimed our address {address} {ago_s} s ago; a real server must not: `tapvs \
+             realserver` tells what it needs"
+        )
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hop, server } = self;
+        let Some(Hop { asked, next, port }) = hop else {
+            return write!(f, "no route leads to the server {server}");
+        };
+        write!(f, "the server {server}")?;
+        if next != server {
+            write!(f, " by the router {next}")?;
+        }
+        let known = match asked {
+            false => "has not been asked for, or did not answer",
+            true => "does not answer",
+        };
+        write!(f, " on {port} {known}")
+    }
+}
+
+impl fmt::Display for Vain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, server, method, tried, for_s, silent } = self;
+        write!(
+            f,
+            "connections to the server {server} of `{service}` are not established, {tried} in the last \
+             {for_s} s; "
+        )?;
+        match (method, silent) {
+            (Method::Masq, true) => {
+                f.write_str("nothing came back through tapvs: is it the server's default gateway?")
+            }
+            (Method::Masq, false) => f.write_str("does anybody listen there?"),
+            (Method::Route | Method::Tunnel, _) => f.write_str(
+                "does it have the virtual address, and does anybody listen there? `tapvs realserver` \
+                 tells what it needs",
+            ),
+        }
+    }
+}
