@@ -436,7 +436,7 @@ impl Engine {
     pub fn status(&self, now: Instant) -> Status {
         let (later, net) = (&self.slow.counters, &self.fast.router);
         let lost = self.lost_servers(now);
-        let other = |vain: &Vain| !lost.iter().any(|lost| lost.server == vain.server.addr);
+        let other = |vain: &Vain| !lost.iter().any(|lost| lost.server == Some(vain.server.addr));
         let disputed = |(conflict, at): &(Conflict, Instant)| Disputed {
             address: conflict.addr,
             by: conflict.mac,
@@ -456,27 +456,42 @@ impl Engine {
         }
     }
 
-    /// Each way to a real server that ends: no route, or a neighbour that nobody knows.
+    /// Each way to a real server that ends: no route, or a neighbour that nobody knows. And each router of
+    /// the rules that does not answer, once something was dropped for a neighbour's silence.
     fn lost_servers(&self, now: Instant) -> BTreeSet<Lost> {
         let net = &self.fast.router;
-        let servers = self.config.services.values().flat_map(|(_, dests)| dests);
-        let lost = servers.filter_map(|server| {
-            let server = server.dest.addr;
-            if net.is_local(server) {
-                return None;
-            }
-            let Some(hop) = net.route(server) else { return Some(Lost { hop: None, server }) };
-            let link = net.link(hop.link).filter(|link| link.tap)?;
-            let asked = match net.neighbours().state(now, hop.link, hop.next) {
-                None => false,
+        let hop = |link, next, silent| {
+            let port = net.link(link).filter(|link| link.tap)?;
+            let asked = match net.neighbours().state(now, link, next) {
+                None if silent => false,
                 Some(neigh::State::Incomplete) => true,
-                Some(_) => return None,
+                None | Some(_) => return None,
             };
-            let hop = Hop { asked, next: hop.next, port: link.name.clone() };
-            Some(Lost { hop: Some(hop), server })
+            Some(Hop { asked, next, port: port.name.clone() })
+        };
+        let servers = self.config.services.values().flat_map(|(_, dests)| dests);
+        let servers = servers.map(|server| server.dest.addr).filter(|addr| !net.is_local(*addr));
+        let servers = servers.filter_map(|addr| {
+            let server = Some(addr);
+            let Some(way) = net.route(addr) else { return Some(Lost { hop: None, server }) };
+            hop(way.link, way.next, true).map(|hop| Lost { hop: Some(hop), server })
+        });
+        let failed = self.drop_counts().any(|(why, _)| why == DropReason::NeighbourFailed);
+        let routers = self.config.routes.iter().filter_map(|(_, target)| match target {
+            RouteTarget::Via { gateway, .. } => {
+                let way = net.route(*gateway)?;
+                hop(way.link, way.next, failed).map(|hop| Lost { hop: Some(hop), server: None })
+            }
+            RouteTarget::Dev(_)
+            | RouteTarget::Local
+            | RouteTarget::LocalIn(_)
+            | RouteTarget::Rule { .. } => None,
         });
         let mut told = BTreeSet::new();
-        for lost in lost {
+        for lost in servers.chain(routers) {
+            if lost.server.is_none() && told.iter().any(|other: &Lost| other.hop == lost.hop) {
+                continue;
+            }
             // Packets wait for this, so that what would not be printed is not looked for.
             if told.len() > LISTED_MAX {
                 break;

@@ -115,7 +115,10 @@ pub fn remarks(file: &str, remarks: &[Remark]) -> String {
 }
 
 fn unreached(json: &mut Json, lost: &Lost) {
-    json.text("address", &lost.server.to_string());
+    match lost.server {
+        Some(server) => json.text("server", &server.to_string()),
+        None => json.null("server"),
+    }
     match &lost.hop {
         Some(hop) => {
             json.text("next", &hop.next.to_string());

@@ -30,7 +30,7 @@ pub struct Status {
     pub disputed: Vec<Disputed>,
     /// What is wrong with devices.
     pub ports: Vec<Trouble>,
-    /// Servers that cannot be sent to, one more than [`LISTED_MAX`] at most.
+    /// Servers and routers that cannot be sent to, one more than [`LISTED_MAX`] at most.
     pub lost: BTreeSet<Lost>,
     /// Servers to which connections go in vain, one more than [`LISTED_MAX`] at most.
     pub vain: Vec<Vain>,
@@ -79,13 +79,13 @@ pub struct Trouble {
     pub text: String,
 }
 
-/// A server that cannot be sent to.
+/// A server, or a router of the rules, that cannot be sent to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lost {
     /// The neighbour to send to; `None` where no route leads to the server.
     pub hop: Option<Hop>,
-    /// The server.
-    pub server: IpAddr,
+    /// The server; `None` if the neighbour is a router that no server needs.
+    pub server: Option<IpAddr>,
 }
 
 /// A neighbour whose link address nobody knows.
@@ -191,12 +191,15 @@ impl fmt::Display for Disputed {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { hop, server } = self;
-        let Some(Hop { asked, next, port }) = hop else {
-            return write!(f, "no route leads to the server {server}");
-        };
-        write!(f, "the server {server}")?;
-        if next != server {
-            write!(f, " by the router {next}")?;
+        if let Some(server) = server {
+            let lost = if hop.is_none() { "no route leads to " } else { "" };
+            write!(f, "{lost}the server {server}")?;
+        }
+        let Some(Hop { asked, next, port }) = hop else { return Ok(()) };
+        match server {
+            Some(server) if server == next => {}
+            Some(_) => write!(f, " by the router {next}")?,
+            None => write!(f, "the router {next}")?,
         }
         let known = match asked {
             false => "has not been asked for, or did not answer",
@@ -218,7 +221,9 @@ impl fmt::Display for Vain {
             (Method::Masq, true) => {
                 f.write_str("nothing came back through tapvs: is it the server's default gateway?")
             }
-            (Method::Masq, false) => f.write_str("does anybody listen there?"),
+            (Method::Masq, false) => {
+                f.write_str("it answers, and either refuses them, or its answers do not reach the clients")
+            }
             (Method::Route | Method::Tunnel, _) => f.write_str(
                 "does it have the virtual address, and does anybody listen there? `tapvs realserver` \
                  tells what it needs",
