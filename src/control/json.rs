@@ -388,7 +388,9 @@ impl Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::complaint::Severity;
     use crate::control::snapshot::tests::some_snapshot;
+    use crate::control::status::tests::some_status;
     use crate::world::Rng;
 
     /// Takes one JSON value off the front of `text`: what is left.
@@ -438,6 +440,34 @@ mod tests {
             }
             assert_eq!(value(&total(&picture.total)), Some("\n"));
         }
+        assert_eq!(value(&status(&some_status())), Some("\n"));
+        let remark = Remark {
+            line: Some(7),
+            at: None,
+            severity: Severity::Warning,
+            code: "far-direct",
+            message: "it is \"far\"".to_owned(),
+            cure: None,
+        };
+        let text = remarks("a file", &[remark.clone(), Remark { at: Some((2, 3)), ..remark }]);
+        assert_eq!(value(&text.replace("\\\"", "")), Some("\n"), "{text}");
+    }
+
+    #[test]
+    fn a_status_has_what_its_lines_have() {
+        let text = status(&some_status());
+        for part in [
+            r#"{"schema":1,"frames":{"received":10,"forwarded":4,"answered":3,"dropped":2,"waiting":1,"own_sent":5,"own_lost":1}"#,
+            r#""drops":[{"reason":"martian","packets":2,"meaning":"#,
+            r#""errors_limited":3,"conflicts":4,"disputed":[{"address":"10.0.0.100","mac":"02:00:00:00:00:09","port":"tap0","seconds":6,"#,
+            r#""ports":[{"port":"tap1","code":"down","message":"port tap1 is down"}]"#,
+            r#""unreached":[{"server":"10.0.0.2","next":null,"port":null,"code":"no-route","#,
+            r#"{"server":null,"next":"10.0.0.253","port":"tap0","code":"no-answer","#,
+            r#"{"service":"-t 10.0.0.100:80","address":"10.0.0.5","port":8080,"method":"masq","connections":7,"seconds":20,"silent":true,"#,
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(text.ends_with("\"more\":false}\n"), "{text}");
     }
 
     #[test]

@@ -231,3 +231,98 @@ impl fmt::Display for Vain {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::packet::{proto, Family};
+
+    /// One of everything.
+    pub(in crate::control) fn some_status() -> Status {
+        let addr = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let hop = |asked, next| Some(Hop { asked, next: addr(next), port: "tap0".to_owned() });
+        let lost = |hop, server: Option<u8>| Lost { hop, server: server.map(addr) };
+        let virt = Endpoint::new(addr(100), 80);
+        let vain = |service, method, silent| Vain {
+            service,
+            server: Endpoint::new(addr(5), 8080),
+            method,
+            tried: 7,
+            for_s: 20,
+            silent,
+        };
+        let key = ServiceKey::Address { proto: proto::TCP, virt };
+        Status {
+            frames: Frames {
+                received: 10,
+                forwarded: 4,
+                answered: 3,
+                dropped: 2,
+                waiting: 1,
+                own_sent: 5,
+                own_lost: 1,
+            },
+            drops: vec![(DropReason::Martian, 2)],
+            errors_limited: 3,
+            conflicts: 4,
+            disputed: vec![Disputed {
+                address: addr(100),
+                by: Mac([2, 0, 0, 0, 0, 9]),
+                port: "tap0".to_owned(),
+                ago_s: 6,
+            }],
+            ports: vec![Trouble {
+                port: "tap1".to_owned(),
+                code: "down",
+                text: "port tap1 is down".to_owned(),
+            }],
+            lost: [
+                lost(None, Some(2)),
+                lost(hop(true, 3), Some(3)),
+                lost(hop(false, 254), Some(4)),
+                lost(hop(true, 253), None),
+            ]
+            .into(),
+            vain: vec![
+                vain(key, Method::Masq, true),
+                vain(key, Method::Masq, false),
+                vain(ServiceKey::Mark { family: Family::V4, mark: 7 }, Method::Tunnel, false),
+            ],
+        }
+    }
+
+    #[test]
+    fn everything_that_stands_in_the_way_has_its_line() {
+        let text = some_status().to_string();
+        let starts = [
+            "frames: received 10 = forwarded 4 + answered 3 + dropped 2 + waiting 1; sent on own account 5 (lost 1)",
+            "dropped 2 (martian): ",
+            "3 ICMP errors were not sent",
+            "4 times another station claimed",
+            "02:00:00:00:00:09 on tap0 claimed our address 10.0.0.100 6 s ago; ",
+            "port tap1 is down",
+            "no route leads to the server 10.0.0.2",
+            "the server 10.0.0.4 by the router 10.0.0.254 on tap0 has not been asked for, or",
+            "the server 10.0.0.3 on tap0 does not answer",
+            "the router 10.0.0.253 on tap0 does not answer",
+            "connections to the server 10.0.0.5:8080 of `-t 10.0.0.100:80` are not established, 7 in the last 20 s; nothing came back",
+            "connections to the server 10.0.0.5:8080 of `-t 10.0.0.100:80` are not established, 7 in the last 20 s; it answers",
+            "connections to the server 10.0.0.5:8080 of `-f 7` are not established, 7 in the last 20 s; does it have",
+        ];
+        assert_eq!(text.lines().count(), starts.len(), "{text}");
+        for (line, start) in text.lines().zip(starts) {
+            assert!(line.starts_with(start), "{line}\nbegins not as\n{start}");
+        }
+    }
+
+    #[test]
+    fn of_many_servers_some_are_told_and_that_there_are_more() {
+        let mut status = some_status();
+        let many = 0..=u8::try_from(LISTED_MAX).expect("few");
+        status.lost =
+            many.map(|last| Lost { hop: None, server: Some([10, 9, 0, last].into()) }).collect();
+        let text = status.to_string();
+        assert_eq!(text.matches("no route leads").count(), LISTED_MAX);
+        assert!(text.ends_with("\n… and others\n"), "{text}");
+    }
+}

@@ -308,9 +308,10 @@ mod tests {
              -a -t 10.0.0.100:80 -r 10.3.0.1 -m\n-a -t 10.0.0.100:80 -r 10.2.0.1 -m\n\
              -A -t 10.0.0.100:443\n-a -t 10.0.0.100:443 -r 10.0.0.5\n",
         );
-        let answers = answers(&mut host, &Request::Status);
+        let answers = answers(&mut host, &Request::Status { json: false });
         let [Answer::More(text), Answer::Done] = &answers[..] else { panic!("{answers:?}") };
-        let lines: Vec<_> = text.lines().skip(1).collect();
+        let mut lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(lines.remove(0), "port t is down");
         let unasked = "on t has not been asked for, or did not answer";
         assert_eq!(
             lines,

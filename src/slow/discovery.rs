@@ -340,6 +340,32 @@ mod tests {
         assert_eq!(slow.counters.conflicts, 2, "our other port is no stranger");
     }
 
+    #[test]
+    fn each_of_a_few_stations_that_claim_an_address_is_named_once_a_minute() {
+        let (mut slow, mut net) = host();
+        let station = |last| Mac([2, 0, 0, 0, 8, last]);
+        for last in [1, 2, 1, 3, 4, 5, 6] {
+            let _ = hear(&mut slow, &mut net, Arp::announcement(station(last), VIRT));
+        }
+        let named: Vec<Mac> = slow.take_conflicts().iter().map(|conflict| conflict.mac).collect();
+        assert_eq!((named, slow.counters.conflicts), ([1, 2, 3, 4].map(station).to_vec(), 7));
+        let told: Vec<Mac> = slow.disputed().iter().map(|(conflict, _)| conflict.mac).collect();
+        assert_eq!(told, [1, 2, 3, 4].map(station));
+    }
+
+    #[test]
+    fn who_answers_when_we_ask_for_our_own_address_is_reported() {
+        let (mut slow, mut net) = host();
+        slow.announce_address(at(0), &mut net, VIRT.into());
+        let asked = arps(&mut slow, &mut net);
+        let probe = Arp::request(OURS, Ipv4Addr::UNSPECIFIED, VIRT);
+        assert_eq!(asked, [Arp::announcement(OURS, VIRT), probe]);
+        // As a server answers whose `arp_ignore` is 0.
+        assert!(matches!(hear(&mut slow, &mut net, probe.reply(PEER)), Outcome::Answered));
+        let conflict = Conflict { addr: VIRT.into(), mac: PEER, link: WAN };
+        assert_eq!(slow.take_conflicts(), [conflict]);
+    }
+
     fn ask(src: &str, target: &str, mac: Option<Mac>) -> Packet {
         let target = v6(target);
         let message = Neighbour::Solicitation { target, mac };
@@ -418,13 +444,18 @@ mod tests {
     fn every_address_is_announced_on_the_wire_that_holds_it() {
         let (mut slow, mut net) = host();
         slow.announce(at(0), &mut net);
-        let mut told = Vec::new();
+        let (mut told, mut probed) = (Vec::new(), Vec::new());
         for frame in drain(&mut slow, &mut net, at(0)) {
             let header = Ethernet::parse(frame.bytes()).unwrap();
             let bytes = &frame.bytes()[14..];
             let addr = if header.ethertype == ethertype::ARP {
                 let arp = Arp::parse(bytes).unwrap();
-                assert!(arp.sender == arp.target && header.dst == Mac::BROADCAST);
+                assert_eq!(header.dst, Mac::BROADCAST);
+                if arp.sender.is_unspecified() {
+                    probed.push(arp.target);
+                    continue;
+                }
+                assert_eq!(arp.sender, arp.target);
                 IpAddr::V4(arp.sender)
             } else {
                 assert_eq!(header.dst, group_mac(ALL_NODES));
@@ -446,5 +477,7 @@ mod tests {
                 (1, "fe80::ff:fe00:102"),
             ]
         );
+        let probed: Vec<_> = probed.iter().map(ToString::to_string).collect();
+        assert_eq!(probed, ["10.80.0.1", "10.80.0.10", "10.81.0.1"]);
     }
 }
