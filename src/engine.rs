@@ -3,7 +3,7 @@
 //! The engine keeps the account of frames: every received frame is forwarded, answered, dropped
 //! under a name, or waiting for a neighbour or its other fragments.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -458,7 +458,7 @@ impl Engine {
 
     /// Each way to a real server that ends: no route, or a neighbour that nobody knows. And each router of
     /// the rules that does not answer, once something was dropped for a neighbour's silence.
-    fn lost_servers(&self, now: Instant) -> BTreeSet<Lost> {
+    fn lost_servers(&self, now: Instant) -> Vec<Lost> {
         let net = &self.fast.router;
         let hop = |link, next, silent| {
             let port = net.link(link).filter(|link| link.tap)?;
@@ -487,16 +487,18 @@ impl Engine {
             | RouteTarget::LocalIn(_)
             | RouteTarget::Rule { .. } => None,
         });
-        let mut told = BTreeSet::new();
+        let mut told: Vec<Lost> = Vec::new();
         for lost in servers.chain(routers) {
-            if lost.server.is_none() && told.iter().any(|other: &Lost| other.hop == lost.hop) {
-                continue;
-            }
             // Packets wait for this, so that what would not be printed is not looked for.
             if told.len() > LISTED_MAX {
                 break;
             }
-            told.insert(lost);
+            let told_of = |other: &Lost| {
+                other.hop == lost.hop && (lost.server.is_none() || other.server == lost.server)
+            };
+            if !told.iter().any(told_of) {
+                told.push(lost);
+            }
         }
         told
     }

@@ -203,14 +203,15 @@ fn what_works_is_fine() {
 
 #[test]
 fn the_rules_of_the_readme_are_right_and_work() {
-    let (_, section) =
-        include_str!("../README.md").split_once("## Rules by example\n").expect("a section");
-    let rules = section.split("```").nth(1).and_then(|fenced| fenced.strip_prefix("text\n"));
-    let rules = rules.expect("an example");
-    assert!(rules.lines().count() >= 20, "{rules}");
-    let told = checked(&["check", "-"], rules);
-    assert!(told.0 == 0 && told.1.starts_with("standard input: fine\n"), "{}", told.1);
-    assert_eq!(lint("-", rules), (0, "standard input: fine\n".to_owned()));
+    for (heading, lines) in [("## A first director\n", 6), ("## Rules by example\n", 20)] {
+        let (_, section) = include_str!("../README.md").split_once(heading).expect("a section");
+        let rules = section.split("```").nth(1).and_then(|fenced| fenced.strip_prefix("text\n"));
+        let rules = rules.expect("an example");
+        assert!(rules.lines().count() >= lines, "{rules}");
+        let told = checked(&["check", "-"], rules);
+        assert!(told.0 == 0 && told.1.starts_with("standard input: fine\n"), "{}", told.1);
+        assert_eq!(lint("-", rules), (0, "standard input: fine\n".to_owned()));
+    }
 }
 
 #[test]

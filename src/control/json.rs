@@ -21,29 +21,29 @@ pub const SCHEMA: u32 = 1;
 pub fn listing(picture: &Snapshot, what: What) -> String {
     match what {
         What::All | What::Service(_) => {
-            document(|json| json.list("services", &picture.services, service))
+            document(&mut |json| json.list("services", &picture.services, service))
         }
         What::Connections { .. } => {
-            document(|json| json.list("connections", &picture.conns, connection))
+            document(&mut |json| json.list("connections", &picture.conns, connection))
         }
-        What::Timeouts => document(|json| {
-            json.object("timeouts", |json| {
+        What::Timeouts => document(&mut |json| {
+            json.object("timeouts", &mut |json| {
                 json.number("tcp", picture.timeouts.tcp);
                 json.number("tcp_fin", picture.timeouts.tcp_fin);
                 json.number("udp", picture.timeouts.udp);
             });
         }),
-        What::Daemons => document(|json| json.list("daemons", &picture.daemons, daemon)),
+        What::Daemons => document(&mut |json| json.list("daemons", &picture.daemons, daemon)),
     }
 }
 
 /// The counters of the whole.
 pub fn total(total: &Total) -> String {
-    document(|json| {
-        json.object("total", |json| {
-            json.object("live", |json| counts(json, total.live));
-            json.object("stats", |json| counts(json, total.counts));
-            json.object("rates", |json| counts(json, total.rates));
+    document(&mut |json| {
+        json.object("total", &mut |json| {
+            json.object("live", &mut |json| counts(json, total.live));
+            json.object("stats", &mut |json| counts(json, total.counts));
+            json.object("rates", &mut |json| counts(json, total.rates));
         });
     })
 }
@@ -52,8 +52,8 @@ pub fn total(total: &Total) -> String {
 pub fn status(status: &Status) -> String {
     let Frames { received, forwarded, answered, dropped, waiting, own_sent, own_lost } =
         status.frames;
-    document(|json| {
-        json.object("frames", |json| {
+    document(&mut |json| {
+        json.object("frames", &mut |json| {
             json.number("received", received);
             json.number("forwarded", forwarded);
             json.number("answered", answered);
@@ -80,8 +80,7 @@ pub fn status(status: &Status) -> String {
             json.text("port", &trouble.port);
             trouble_is(json, trouble.code, &trouble.text);
         });
-        let lost: Vec<_> = status.lost.iter().take(LISTED_MAX).collect();
-        json.list("unreached", &lost, |json, lost| unreached(json, lost));
+        json.list("unreached", &status.lost[..status.lost.len().min(LISTED_MAX)], unreached);
         let vain = &status.vain[..status.vain.len().min(LISTED_MAX)];
         json.list("unestablished", vain, unestablished);
         json.flag("more", status.has_more());
@@ -90,7 +89,7 @@ pub fn status(status: &Status) -> String {
 
 /// What `tapvs check --json` prints.
 pub fn remarks(file: &str, remarks: &[Remark]) -> String {
-    document(|json| {
+    document(&mut |json| {
         json.text("file", file);
         json.list("remarks", remarks, |json, remark| {
             let place = [
@@ -147,7 +146,7 @@ fn trouble_is(json: &mut Json, code: &str, message: &str) {
     json.text("message", message);
 }
 
-fn document(members: impl FnOnce(&mut Json)) -> String {
+fn document(members: Members<'_>) -> String {
     let mut json = Json { out: "{".to_owned(), first: true };
     json.number("schema", SCHEMA);
     members(&mut json);
@@ -192,8 +191,8 @@ fn service(json: &mut Json, service: &ServiceView) {
         true => json.text("pe", "sip"),
         false => json.null("pe"),
     }
-    json.object("stats", |json| counts(json, service.counts));
-    json.object("rates", |json| counts(json, service.rates));
+    json.object("stats", &mut |json| counts(json, service.counts));
+    json.object("rates", &mut |json| counts(json, service.rates));
     json.list("servers", &service.dests, server);
 }
 
@@ -203,7 +202,7 @@ fn server(json: &mut Json, dest: &DestView) {
     json.text("method", method(spec.method));
     match (spec.method, spec.tunnel) {
         (Method::Masq | Method::Route, _) => json.null("tunnel"),
-        (Method::Tunnel, tunnel) => json.object("tunnel", |json| tunnel_members(json, tunnel)),
+        (Method::Tunnel, tunnel) => json.object("tunnel", &mut |json| tunnel_members(json, tunnel)),
     }
     json.number("weight", spec.weight);
     json.number("upper_threshold", spec.upper);
@@ -211,8 +210,8 @@ fn server(json: &mut Json, dest: &DestView) {
     json.number("active", dest.active);
     json.number("inactive", dest.inactive);
     json.number("persistent", dest.persistent);
-    json.object("stats", |json| counts(json, dest.counts));
-    json.object("rates", |json| counts(json, dest.rates));
+    json.object("stats", &mut |json| counts(json, dest.counts));
+    json.object("rates", &mut |json| counts(json, dest.rates));
 }
 
 fn tunnel_members(json: &mut Json, tunnel: TunnelType) {
@@ -244,9 +243,9 @@ fn connection(json: &mut Json, conn: &ConnView) {
     if let Some(call) = &conn.call {
         json.text("call_id", call);
     }
-    json.object("client", |json| endpoint(json, conn.client));
-    json.object("virtual", |json| endpoint(json, conn.virt));
-    json.object("server", |json| endpoint(json, conn.dest));
+    json.object("client", &mut |json| endpoint(json, conn.client));
+    json.object("virtual", &mut |json| endpoint(json, conn.virt));
+    json.object("server", &mut |json| endpoint(json, conn.dest));
 }
 
 fn daemon(json: &mut Json, daemon: &SyncDaemon) {
@@ -290,6 +289,9 @@ const fn protocol(number: u8) -> &'static str {
     }
 }
 
+/// What writes the members of an object: one code for all brackets, since nobody waits for this.
+type Members<'a> = &'a mut dyn FnMut(&mut Json);
+
 /// An object that is being written.
 struct Json {
     out: String,
@@ -330,36 +332,34 @@ impl Json {
         self.out.push_str("null");
     }
 
-    fn object(&mut self, name: &str, members: impl FnOnce(&mut Self)) {
+    fn object(&mut self, name: &str, members: Members<'_>) {
         self.name(name);
         self.braces(members);
     }
 
-    fn list<T>(&mut self, name: &str, items: &[T], members: impl Fn(&mut Self, &T)) {
+    fn list<T>(&mut self, name: &str, items: &[T], members: fn(&mut Self, &T)) {
+        self.items(name, items.len(), &mut |json, at| {
+            json.braces(&mut |json| members(json, &items[at]));
+        });
+    }
+
+    fn items(&mut self, name: &str, count: usize, item: &mut dyn FnMut(&mut Self, usize)) {
         self.name(name);
         self.out.push('[');
         self.first = true;
-        for item in items {
+        for at in 0..count {
             self.comma();
-            self.braces(|json| members(json, item));
+            item(self, at);
         }
         self.out.push(']');
         self.first = false;
     }
 
     fn values(&mut self, name: &str, values: &[&str]) {
-        self.name(name);
-        self.out.push('[');
-        self.first = true;
-        for value in values {
-            self.comma();
-            self.quote(value);
-        }
-        self.out.push(']');
-        self.first = false;
+        self.items(name, values.len(), &mut |json, at| json.quote(values[at]));
     }
 
-    fn braces(&mut self, members: impl FnOnce(&mut Self)) {
+    fn braces(&mut self, members: Members<'_>) {
         self.out.push('{');
         self.first = true;
         members(self);

@@ -5,7 +5,6 @@
 //!
 //! Left out on purpose: guesses. Each line is something that was seen, with the cure where there is one.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -31,7 +30,7 @@ pub struct Status {
     /// What is wrong with devices.
     pub ports: Vec<Trouble>,
     /// Servers and routers that cannot be sent to, one more than [`LISTED_MAX`] at most.
-    pub lost: BTreeSet<Lost>,
+    pub lost: Vec<Lost>,
     /// Servers to which connections go in vain, one more than [`LISTED_MAX`] at most.
     pub vain: Vec<Vain>,
 }
@@ -80,7 +79,7 @@ pub struct Trouble {
 }
 
 /// A server, or a router of the rules, that cannot be sent to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// The neighbour to send to; `None` where no route leads to the server.
     pub hop: Option<Hop>,
@@ -89,7 +88,7 @@ pub struct Lost {
 }
 
 /// A neighbour whose link address nobody knows.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hop {
     /// It was asked for and has not answered; else it was not asked for lately.
     pub asked: bool,
@@ -302,8 +301,8 @@ pub(super) mod tests {
             "02:00:00:00:00:09 on tap0 claimed our address 10.0.0.100 6 s ago; ",
             "port tap1 is down",
             "no route leads to the server 10.0.0.2",
-            "the server 10.0.0.4 by the router 10.0.0.254 on tap0 has not been asked for, or",
             "the server 10.0.0.3 on tap0 does not answer",
+            "the server 10.0.0.4 by the router 10.0.0.254 on tap0 has not been asked for, or",
             "the router 10.0.0.253 on tap0 does not answer",
             "connections to the server 10.0.0.5:8080 of `-t 10.0.0.100:80` are not established, 7 in the last 20 s; nothing came back",
             "connections to the server 10.0.0.5:8080 of `-t 10.0.0.100:80` are not established, 7 in the last 20 s; it answers",
