@@ -223,7 +223,7 @@ fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
     let config = read.config;
     let seed = match wish.seed {
         Some(seed) => seed,
-        None => system::random_seed()?,
+        None => system::random_seed(),
     };
     let engine = Engine::new(&config, seed).map_err(|why| Unsound::refused(file, &why))?;
     let socket = Wanted::new(wish.socket.as_deref());

@@ -130,7 +130,8 @@ impl Port {
             port.join(bridge)?;
         }
         let how = if existed { "taken over" } else { "created" };
-        info!("port {name}: {how}{}", whereabouts(&config.kind, master_of(name)));
+        let bridge = config.settings.master.clone().or_else(|| master_of(name));
+        info!("port {name}: {how}{}", whereabouts(&config.kind, bridge));
         Ok((port, handles))
     }
 
