@@ -326,25 +326,23 @@ fn label(file: &str) -> &str {
 enum Unsound {
     /// Lines are wrong.
     Lines(Vec<Complaint>),
-    /// Something is wrong that no line shows: the sentence as people read it, and for programs.
-    Whole(String, Remark),
+    /// Something is wrong that no word shows: on which line, its name for programs, and in words.
+    Whole(Option<usize>, &'static str, String),
 }
 
 impl Unsound {
-    fn whole(shown: String, line: Option<usize>, code: &'static str, message: String) -> Self {
-        let severity = Severity::Error;
-        Self::Whole(shown, Remark { line, at: None, severity, code, message, cure: None })
-    }
-
     /// Each line is right, and together they cannot be.
     fn refused(file: &str, why: &impl std::fmt::Display) -> Self {
-        Self::whole(format!("{}: {why}", label(file)), None, "refused", why.to_string())
+        Self::Whole(None, "refused", format!("{}: {why}", label(file)))
     }
 
     fn remarks(self) -> Vec<Remark> {
         match self {
             Self::Lines(all) => all.iter().map(Complaint::remark).collect(),
-            Self::Whole(_, remark) => vec![remark],
+            Self::Whole(line, code, message) => {
+                let severity = Severity::Error;
+                vec![Remark { line, at: None, severity, code, message, cure: None }]
+            }
         }
     }
 }
@@ -353,7 +351,7 @@ impl From<Unsound> for Failure {
     fn from(unsound: Unsound) -> Self {
         Self::Rules(match unsound {
             Unsound::Lines(all) => complaint::told(&all),
-            Unsound::Whole(shown, _) => vec![shown],
+            Unsound::Whole(.., text) => vec![text],
         })
     }
 }
@@ -376,14 +374,13 @@ fn read(file: &str) -> Result<rules::Read, Unsound> {
         fs::read(file)
     };
     let text = text.map_err(|e| {
-        let why = Fault::new(format!("reading {label}"), e).to_string();
-        Unsound::whole(format!("tapvs: {why}"), None, "unreadable", why)
+        let fault = Fault::new(format!("tapvs: reading {label}"), e);
+        Unsound::Whole(None, "unreadable", fault.to_string())
     })?;
     let text = String::from_utf8(text).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count() + 1;
-        let why = "this is not UTF-8 text";
-        Unsound::whole(format!("{label}:{line}: {why}"), Some(line), "spelling", why.to_owned())
+        Unsound::Whole(Some(line), "spelling", format!("{label}:{line}: this is not UTF-8 text"))
     })?;
     rules::read(label, &text).map_err(Unsound::Lines)
 }
