@@ -316,9 +316,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "no route leads to the server 10.2.0.1".to_owned(),
                 format!("the server 10.0.0.5 {unasked}"),
                 format!("the server 10.3.0.1 by the router 10.0.0.9 {unasked}"),
+                "no route leads to the server 10.2.0.1".to_owned(),
             ]
         );
     }
