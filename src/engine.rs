@@ -6,13 +6,15 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use crate::config::{
     Command, Config, Method, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey,
 };
 use crate::control::show;
-use crate::control::status::{Disputed, Frames, Hop, Lost, Status, Vain, LISTED_MAX};
+use crate::control::status::{Disputed, Frames, Hop, Lost, Status, Vain};
 use crate::director::mark::Marks;
+use crate::director::service::Dest;
 use crate::director::Director;
 use crate::fast::Fast;
 use crate::net::{neigh, Link, Router};
@@ -33,6 +35,9 @@ const ANNOUNCE_BATCH: usize = 128;
 
 /// Seconds after which a connection that is not established is worth a word.
 const VAIN_S: u64 = 3;
+
+/// Times the usual portion of a change that a single service may take.
+const WHOLE_SERVICE: usize = 2;
 
 /// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
 /// millisecond, and more can be forgotten in a turn than are made in one.
@@ -57,6 +62,49 @@ pub struct Engine {
     to_announce: Vec<IpAddr>,
     /// More connections may be due than were forgotten in one go.
     expiring: bool,
+    /// How often the ground state has changed.
+    edition: u64,
+}
+
+/// What makes one ground state another, found out without the engine that it is for.
+#[derive(Debug)]
+pub struct Change {
+    /// The new state; when it is in force, what is left of the old one.
+    config: Config,
+    wiring: bool,
+    commands: std::vec::IntoIter<Command>,
+}
+
+impl Change {
+    /// The change from `old` to `new`.
+    ///
+    /// # Errors
+    /// What the new configuration asks for that cannot be.
+    pub fn between(old: &Config, new: Config) -> Result<Self, Refusal> {
+        let wiring = !old.same_wiring(&new);
+        if wiring {
+            // A router for trying: it fails where the real one would, and then nothing has changed.
+            let links = new.ports.iter().map(|port| Some(link(port))).collect();
+            wire(&mut Router::new(Vec::new(), Rng::new(0)), Instant::ZERO, &new, links)?;
+        }
+        let commands = old.commands_to(&new).into_iter();
+        Ok(Self { config: new, wiring, commands })
+    }
+
+    /// Whether ports, addresses, routes, neighbours or marks are others.
+    pub const fn rewires(&self) -> bool {
+        self.wiring
+    }
+
+    /// The state that it leads to, as long as it has not begun.
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
+    /// Forgets some of what is left when it is over, since all of it may take a while; true if there is more.
+    pub fn forget(&mut self, services: usize) -> bool {
+        (0..services).all(|_| self.config.services.pop_first().is_some())
+    }
 }
 
 impl Engine {
@@ -85,6 +133,7 @@ impl Engine {
             announced: None,
             to_announce: Vec::new(),
             expiring: false,
+            edition: 0,
         };
         engine.reload(Instant::ZERO, config.clone())?;
         Ok(engine)
@@ -93,6 +142,11 @@ impl Engine {
     /// What the operator has said up to now.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// A number that differs whenever [`config`](Self::config) may.
+    pub const fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// The link of a port.
@@ -111,25 +165,47 @@ impl Engine {
                 "ports, addresses, routes, neighbours and marks change by a reload".to_owned();
             return Err(Refusal::Host(why));
         }
-        let before = match command {
-            Command::Clear => self.config.services.keys().copied().collect(),
-            _ => Vec::new(),
-        };
+        if *command == Command::Clear {
+            if let Some(last) = self.last_service() {
+                while self.clear(now, &last, usize::MAX) {}
+            }
+            return Ok(());
+        }
         self.config.apply(command)?;
-        self.carry_out(now, command, &before);
+        self.edition += 1;
+        self.carry_out(now, command);
         self.fast.director.sweep(now);
         Ok(())
     }
 
-    /// Does to the director what the ground state has already agreed to; `cleared` are the services
-    /// that `-C` takes away.
-    fn carry_out(&mut self, now: Instant, command: &Command, cleared: &[ServiceKey]) {
+    /// The service that comes last, if there is any.
+    pub fn last_service(&self) -> Option<ServiceKey> {
+        self.config.services.last_key_value().map(|(key, _)| *key)
+    }
+
+    /// `-C` a few services at a time, for whoever cannot let packets wait: removes so many of those up to
+    /// `last`; true if there are more.
+    pub fn clear(&mut self, now: Instant, last: &ServiceKey, count: usize) -> bool {
+        self.edition += 1;
+        for _ in 0..count {
+            let first = self.config.services.first_entry().filter(|first| first.key() <= last);
+            let Some(first) = first else {
+                self.fast.director.sweep(now);
+                return false;
+            };
+            let (key, _) = first.remove_entry();
+            self.carry_out(now, &Command::DeleteService(key));
+        }
+        true
+    }
+
+    /// Does to the director what the ground state has already agreed to.
+    fn carry_out(&mut self, now: Instant, command: &Command) {
         let director = &mut self.fast.director;
         let done = match command {
             Command::AddService(spec) => director.add_service(spec.clone()),
             Command::EditService(spec) => director.edit_service(spec.clone()),
             Command::DeleteService(key) => director.remove_service(now, key),
-            Command::Clear => cleared.iter().try_for_each(|key| director.remove_service(now, key)),
             Command::AddDest(key, dest) => director.add_dest(key, dest.clone()),
             Command::EditDest(key, dest) => director.edit_dest(key, dest.clone()),
             Command::DeleteDest(key, dest) => director.remove_dest(now, key, *dest),
@@ -156,6 +232,7 @@ impl Engine {
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
             | Command::ClearMarkRules(_)
+            | Command::Clear
             | Command::StartDaemon(_)
             | Command::StopDaemon(_) => Ok(()),
         };
@@ -163,7 +240,6 @@ impl Engine {
         match command {
             Command::AddService(spec) => self.take_virtual(now, &spec.key),
             Command::DeleteService(key) => self.leave_virtual(key),
-            Command::Clear => cleared.iter().for_each(|key| self.leave_virtual(key)),
             _ => {}
         }
     }
@@ -199,22 +275,47 @@ impl Engine {
     /// # Errors
     /// What the configuration asks for that cannot be.
     pub fn reload(&mut self, now: Instant, new: Config) -> Result<(), Refusal> {
-        if !self.config.same_wiring(&new) {
-            let links = self.links_of(&new);
-            // A router for trying: it fails where the real one would, and then nothing has changed.
-            wire(&mut Router::new(Vec::new(), Rng::new(0)), now, &new, links.clone())?;
-            wire(&mut self.fast.router, now, &new, links)?;
+        let mut change = Change::between(&self.config, new)?;
+        self.begin(now, &mut change)?;
+        while self.proceed(now, &mut change, usize::MAX) {}
+        Ok(())
+    }
+
+    /// Begins a change from the present state: ports, routes, neighbours and marks are the new ones from
+    /// now on, and services as far as one [proceeds](Self::proceed). The change must be one from the state of
+    /// this [edition](Self::edition), and until it is over no other command or change may come. For whoever cannot let packets wait as long as [`reload`](Self::reload) takes.
+    ///
+    /// # Errors
+    /// What the configuration asks for that cannot be; nothing has changed.
+    pub fn begin(&mut self, now: Instant, change: &mut Change) -> Result<(), Refusal> {
+        if change.wiring {
+            let new = &change.config;
+            let links = self.links_of(new);
+            wire(&mut self.fast.router, now, new, links)?;
             let ports: Vec<_> = self.fast.router.links().collect();
             let ports: Vec<_> = ports.iter().map(|(id, link)| (*id, link.name.as_str())).collect();
             self.fast.marks = Marks::new(&new.marks, &ports, self.rng.fork(0));
         }
-        let commands = self.config.commands_to(&new);
-        self.config = new;
-        for command in commands {
-            self.carry_out(now, &command, &[]);
+        std::mem::swap(&mut self.config, &mut change.config);
+        self.edition += 1;
+        Ok(())
+    }
+
+    /// Goes on with a change that has begun, for about `budget` commands; a service is changed whole unless
+    /// it has many times as many servers. True if there is more to do.
+    pub fn proceed(&mut self, now: Instant, change: &mut Change, budget: usize) -> bool {
+        let mut done = 0;
+        while let Some(next) = change.commands.as_slice().first() {
+            let whole = !is_about_a_server(next);
+            if done >= budget && (whole || done >= budget.saturating_mul(WHOLE_SERVICE)) {
+                return true;
+            }
+            done += 1;
+            let Some(command) = change.commands.next() else { break };
+            self.carry_out(now, &command);
         }
         self.fast.director.sweep(now);
-        Ok(())
+        false
     }
 
     /// The ports of `new` by link: those that stay keep theirs.
@@ -358,19 +459,18 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// The port did not take a frame that was to be sent. Which one it was is not known any more: where
-    /// none was forwarded, it was one of our own.
-    pub fn refused(&mut self, _link: LinkId) {
+    /// A port did not take a frame that was to be sent, or not all of it; `own` is the
+    /// [packet's](Packet::own). To be told once a frame, however many pieces it was to leave in.
+    pub fn refused(&mut self, own: bool) {
         let later = &mut self.slow.counters;
-        if self.forwarded > 0 {
-            self.forwarded -= 1;
-            self.drops.add(DropReason::PortRefused);
-        } else if later.forwarded > 0 {
-            later.forwarded -= 1;
-            later.dropped.add(DropReason::PortRefused);
-        } else {
+        if own {
+            later.own_sent = later.own_sent.wrapping_sub(1);
             later.own_lost = later.own_lost.wrapping_add(1);
+            return;
         }
+        self.drops.add(DropReason::PortRefused);
+        // It was counted as forwarded, at once or after it had waited; the account adds the two.
+        self.forwarded = self.forwarded.wrapping_sub(1);
     }
 
     /// Who claimed our addresses since the last call.
@@ -430,20 +530,27 @@ impl Engine {
         }
     }
 
-    /// The account of frames, each reason for drops, whom our addresses are disputed by, the next hops of
-    /// real servers that cannot be sent to, and the servers that establish no connection. Of devices the
+    /// The account of frames, each reason for drops, whom our addresses are disputed by, and what is wrong
+    /// with servers, as far as it was [found](Self::look_for_trouble), and with routers. Of devices the
     /// engine knows nothing.
-    pub fn status(&self, now: Instant) -> Status {
+    pub fn status(&self, now: Instant, found: &mut Status) -> Status {
         let (later, net) = (&self.slow.counters, &self.fast.router);
-        let lost = self.lost_servers(now);
-        let other = |vain: &Vain| !lost.iter().any(|lost| lost.server == Some(vain.server.addr));
+        let failed = self.drop_counts().any(|(why, _)| why == DropReason::NeighbourFailed);
+        for (_, target) in &self.config.routes {
+            let RouteTarget::Via { gateway, .. } = target else { continue };
+            let way = net.route(*gateway);
+            if let Some(hop) = way.and_then(|way| self.silent(now, way.link, way.next, failed)) {
+                found.lose(Lost { hop: Some(hop), server: None });
+            }
+        }
+        let (lost, mut vain) = (std::mem::take(&mut found.lost), std::mem::take(&mut found.vain));
+        vain.retain(|vain| !lost.iter().any(|lost| lost.server == Some(vain.server.addr)));
         let disputed = |(conflict, at): &(Conflict, Instant)| Disputed {
             address: conflict.addr,
             by: conflict.mac,
             port: net.link(conflict.link).map_or_else(String::new, |link| link.name.clone()),
             ago_s: now.since(*at).as_secs(),
         };
-        let vain = self.vain_servers(now).filter(other).take(LISTED_MAX + 1).collect();
         Status {
             frames: self.account(),
             drops: self.drop_counts().collect(),
@@ -456,72 +563,57 @@ impl Engine {
         }
     }
 
-    /// Each way to a real server that ends: no route, or a neighbour that nobody knows. And each router of
-    /// the rules that does not answer, once something was dropped for a neighbour's silence.
-    fn lost_servers(&self, now: Instant) -> Vec<Lost> {
-        let net = &self.fast.router;
-        let hop = |link, next, silent| {
-            let port = net.link(link).filter(|link| link.tap)?;
-            let asked = match net.neighbours().state(now, link, next) {
-                None if silent => false,
-                Some(neigh::State::Incomplete) => true,
-                None | Some(_) => return None,
-            };
-            Some(Hop { asked, next, port: port.name.clone() })
-        };
-        let servers = self.config.services.values().flat_map(|(_, dests)| dests);
-        let servers = servers.map(|server| server.dest.addr).filter(|addr| !net.is_local(*addr));
-        let servers = servers.filter_map(|addr| {
-            let server = Some(addr);
-            let Some(way) = net.route(addr) else { return Some(Lost { hop: None, server }) };
-            hop(way.link, way.next, true).map(|hop| Lost { hop: Some(hop), server })
-        });
-        let failed = self.drop_counts().any(|(why, _)| why == DropReason::NeighbourFailed);
-        let routers = self.config.routes.iter().filter_map(|(_, target)| match target {
-            RouteTarget::Via { gateway, .. } => {
-                let way = net.route(*gateway)?;
-                hop(way.link, way.next, failed).map(|hop| Lost { hop: Some(hop), server: None })
+    /// Puts into `found` each way to a real server that ends (no route, or a neighbour that nobody knows),
+    /// and each server to which connections go in vain. Looks at so many services behind `after`, and
+    /// gives the last of them, or `None` if there is no need to look further.
+    pub fn look_for_trouble(
+        &self,
+        now: Instant,
+        after: Option<ServiceKey>,
+        services: usize,
+        found: &mut Status,
+    ) -> Option<ServiceKey> {
+        let all = self.fast.director.services();
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (key, _) in self.config.services.range((from, Bound::Unbounded)).take(services) {
+            let dests = all.find(key).map(|id| all.service(id).dests.as_slice());
+            for dest in dests.unwrap_or_default().iter().rev().map(|&id| all.dest(id)) {
+                if let Some(lost) = self.way_lost(now, dest.spec.dest.addr) {
+                    found.lose(lost);
+                } else if let Some(vain) = vain(now, key, dest) {
+                    found.vain.push(vain);
+                }
+                // What would not be printed is not looked for.
+                if found.has_more() {
+                    return None;
+                }
             }
-            RouteTarget::Dev(_)
-            | RouteTarget::Local
-            | RouteTarget::LocalIn(_)
-            | RouteTarget::Rule { .. } => None,
-        });
-        let mut told: Vec<Lost> = Vec::new();
-        for lost in servers.chain(routers) {
-            // Packets wait for this, so that what would not be printed is not looked for.
-            if told.len() > LISTED_MAX {
-                break;
-            }
-            let told_of = |other: &Lost| {
-                other.hop == lost.hop && (lost.server.is_none() || other.server == lost.server)
-            };
-            if !told.iter().any(told_of) {
-                told.push(lost);
-            }
+            last = Some(*key);
         }
-        told
+        last
     }
 
-    /// The servers to which connections go in vain, and not only for the moment that they take.
-    fn vain_servers(&self, now: Instant) -> impl Iterator<Item = Vain> + '_ {
-        let all = self.fast.director.services();
-        let dests = self.config.services.keys().flat_map(move |key| {
-            let dests = all.find(key).map(|id| all.service(id).dests.as_slice());
-            dests.unwrap_or_default().iter().map(move |&id| (*key, all.dest(id)))
-        });
-        dests.filter_map(move |(service, dest)| {
-            let for_s = now.since(dest.tried_since).as_secs();
-            let method = dest.spec.method;
-            (dest.tried > 0 && for_s >= VAIN_S).then(|| Vain {
-                service,
-                server: dest.spec.dest,
-                method,
-                tried: dest.tried,
-                for_s,
-                silent: method == Method::Masq && dest.stats.live().out_packets == dest.tried_after,
-            })
-        })
+    /// Why a server cannot be sent to, if so.
+    fn way_lost(&self, now: Instant, addr: IpAddr) -> Option<Lost> {
+        let (net, server) = (&self.fast.router, Some(addr));
+        if net.is_local(addr) {
+            return None;
+        }
+        let Some(way) = net.route(addr) else { return Some(Lost { hop: None, server }) };
+        self.silent(now, way.link, way.next, true).map(|hop| Lost { hop: Some(hop), server })
+    }
+
+    /// The neighbour if it does not answer; one that nobody asked for lately only where it is `wanted`.
+    fn silent(&self, now: Instant, link: LinkId, next: IpAddr, wanted: bool) -> Option<Hop> {
+        let net = &self.fast.router;
+        let port = net.link(link).filter(|link| link.tap)?;
+        let asked = match net.neighbours().state(now, link, next) {
+            None if wanted => false,
+            Some(neigh::State::Incomplete) => true,
+            None | Some(_) => return None,
+        };
+        Some(Hop { asked, next, port: port.name.clone() })
     }
 
     /// The reasons for which packets were dropped so far, each with its count.
@@ -532,6 +624,25 @@ impl Engine {
         };
         DropReason::ALL.iter().map(count).filter(|&(_, count)| count > 0)
     }
+}
+
+/// Whether a command changes a service that the one before it was about.
+const fn is_about_a_server(command: &Command) -> bool {
+    matches!(command, Command::AddDest(..) | Command::EditDest(..) | Command::DeleteDest(..))
+}
+
+/// What is told of a server to which connections go in vain, and not only for the moment that they take.
+fn vain(now: Instant, service: &ServiceKey, dest: &Dest) -> Option<Vain> {
+    let for_s = now.since(dest.tried_since).as_secs();
+    let method = dest.spec.method;
+    (dest.tried > 0 && for_s >= VAIN_S).then(|| Vain {
+        service: *service,
+        server: dest.spec.dest,
+        method,
+        tried: dest.tried,
+        for_s,
+        silent: method == Method::Masq && dest.stats.live().out_packets == dest.tried_after,
+    })
 }
 
 /// Whether a command is about ports, addresses, routes, neighbours or marks.
@@ -660,6 +771,28 @@ mod tests {
         let mut engine = busy(&[20, 21, 22]);
         assert_eq!(engine.reload(now, config(&[21])), Ok(()));
         assert_eq!(left(&engine), 4);
+    }
+
+    #[test]
+    fn a_change_in_portions_is_the_same_change_and_no_service_is_halfway() {
+        let (old, new): (Vec<u8>, Vec<u8>) = ((20..60).collect(), (50..90).collect());
+        let now = Instant::ZERO;
+        let (mut at_once, mut engine) = (busy(&old), busy(&old));
+        assert_eq!(at_once.reload(now, config(&new)), Ok(()));
+        let edition = engine.edition();
+        let mut change = Change::between(engine.config(), config(&new)).expect("possible");
+        assert!(!change.rewires());
+        assert_eq!(engine.begin(now, &mut change), Ok(()));
+        assert!(engine.edition() > edition && *engine.config() == config(&new));
+        let mut portions = 0;
+        while engine.proceed(now, &mut change, 4) {
+            portions += 1;
+            assert!(engine.director().services().iter().all(|service| service.dests.len() == 2));
+        }
+        assert!(portions > 10, "{portions}");
+        assert_eq!(engine.listing(), at_once.listing());
+        assert_eq!(engine.director().table().len(), at_once.director().table().len());
+        assert!(change.forget(30) && !change.forget(30));
     }
 
     #[test]

@@ -170,6 +170,16 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    /// Takes note of what cannot be sent to, once, as long as there is room.
+    pub fn lose(&mut self, lost: Lost) {
+        let told = |other: &Lost| {
+            other.hop == lost.hop && (lost.server.is_none() || other.server == lost.server)
+        };
+        if self.lost.len() <= LISTED_MAX && !self.lost.iter().any(told) {
+            self.lost.push(lost);
+        }
+    }
+
     /// Whether there are servers that are not listed.
     pub fn has_more(&self) -> bool {
         self.lost.len() > LISTED_MAX || self.vain.len() > LISTED_MAX
