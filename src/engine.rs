@@ -3,21 +3,19 @@
 //! The engine keeps the account of frames: every received frame is forwarded, answered, dropped
 //! under a name, or waiting for a neighbour or its other fragments.
 
+mod status;
+
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::ops::Bound;
 
-use crate::config::{
-    Command, Config, Method, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey,
-};
+use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
-use crate::control::status::{Disputed, Frames, Hop, Lost, Status, Vain};
+use crate::control::status::Frames;
 use crate::director::mark::Marks;
-use crate::director::service::Dest;
 use crate::director::Director;
 use crate::fast::Fast;
-use crate::net::{neigh, Link, Router};
+use crate::net::{Link, Router};
 use crate::packet::{
     eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
@@ -32,9 +30,6 @@ pub const MTU_DEFAULT: u16 = 1500;
 
 /// Addresses that are announced in one go; their frames wait in a bounded queue.
 const ANNOUNCE_BATCH: usize = 128;
-
-/// Seconds after which a connection that is not established is worth a word.
-const VAIN_S: u64 = 3;
 
 /// Times the usual portion of a change that a single service may take.
 const WHOLE_SERVICE: usize = 2;
@@ -530,92 +525,6 @@ impl Engine {
         }
     }
 
-    /// The account of frames, each reason for drops, whom our addresses are disputed by, and what is wrong
-    /// with servers, as far as it was [found](Self::look_for_trouble), and with routers. Of devices the
-    /// engine knows nothing.
-    pub fn status(&self, now: Instant, found: &mut Status) -> Status {
-        let (later, net) = (&self.slow.counters, &self.fast.router);
-        let failed = self.drop_counts().any(|(why, _)| why == DropReason::NeighbourFailed);
-        for (_, target) in &self.config.routes {
-            let RouteTarget::Via { gateway, .. } = target else { continue };
-            let way = net.route(*gateway);
-            if let Some(hop) = way.and_then(|way| self.silent(now, way.link, way.next, failed)) {
-                found.lose(Lost { hop: Some(hop), server: None });
-            }
-        }
-        let (lost, mut vain) = (std::mem::take(&mut found.lost), std::mem::take(&mut found.vain));
-        vain.retain(|vain| !lost.iter().any(|lost| lost.server == Some(vain.server.addr)));
-        let disputed = |(conflict, at): &(Conflict, Instant)| Disputed {
-            address: conflict.addr,
-            by: conflict.mac,
-            port: net.link(conflict.link).map_or_else(String::new, |link| link.name.clone()),
-            ago_s: now.since(*at).as_secs(),
-        };
-        Status {
-            frames: self.account(),
-            drops: self.drop_counts().collect(),
-            errors_limited: later.errors_limited,
-            conflicts: later.conflicts,
-            disputed: self.slow.disputed().iter().map(disputed).collect(),
-            ports: Vec::new(),
-            lost,
-            vain,
-        }
-    }
-
-    /// Puts into `found` each way to a real server that ends (no route, or a neighbour that nobody knows),
-    /// and each server to which connections go in vain. Looks at so many services behind `after`, and
-    /// gives the last of them, or `None` if there is no need to look further.
-    pub fn look_for_trouble(
-        &self,
-        now: Instant,
-        after: Option<ServiceKey>,
-        services: usize,
-        found: &mut Status,
-    ) -> Option<ServiceKey> {
-        let all = self.fast.director.services();
-        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut last = None;
-        for (key, _) in self.config.services.range((from, Bound::Unbounded)).take(services) {
-            let dests = all.find(key).map(|id| all.service(id).dests.as_slice());
-            for dest in dests.unwrap_or_default().iter().rev().map(|&id| all.dest(id)) {
-                if let Some(lost) = self.way_lost(now, dest.spec.dest.addr) {
-                    found.lose(lost);
-                } else if let Some(vain) = vain(now, key, dest) {
-                    found.vain.push(vain);
-                }
-                // What would not be printed is not looked for.
-                if found.has_more() {
-                    return None;
-                }
-            }
-            last = Some(*key);
-        }
-        last
-    }
-
-    /// Why a server cannot be sent to, if so.
-    fn way_lost(&self, now: Instant, addr: IpAddr) -> Option<Lost> {
-        let (net, server) = (&self.fast.router, Some(addr));
-        if net.is_local(addr) {
-            return None;
-        }
-        let Some(way) = net.route(addr) else { return Some(Lost { hop: None, server }) };
-        self.silent(now, way.link, way.next, true).map(|hop| Lost { hop: Some(hop), server })
-    }
-
-    /// The neighbour if it does not answer; one that nobody asked for lately only where it is `wanted`.
-    fn silent(&self, now: Instant, link: LinkId, next: IpAddr, wanted: bool) -> Option<Hop> {
-        let net = &self.fast.router;
-        let port = net.link(link).filter(|link| link.tap)?;
-        let asked = match net.neighbours().state(now, link, next) {
-            None if wanted => false,
-            Some(neigh::State::Incomplete) => true,
-            None | Some(_) => return None,
-        };
-        Some(Hop { asked, next, port: port.name.clone() })
-    }
-
     /// The reasons for which packets were dropped so far, each with its count.
     pub fn drop_counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         let count = |&reason: &DropReason| {
@@ -629,20 +538,6 @@ impl Engine {
 /// Whether a command changes a service that the one before it was about.
 const fn is_about_a_server(command: &Command) -> bool {
     matches!(command, Command::AddDest(..) | Command::EditDest(..) | Command::DeleteDest(..))
-}
-
-/// What is told of a server to which connections go in vain, and not only for the moment that they take.
-fn vain(now: Instant, service: &ServiceKey, dest: &Dest) -> Option<Vain> {
-    let for_s = now.since(dest.tried_since).as_secs();
-    let method = dest.spec.method;
-    (dest.tried > 0 && for_s >= VAIN_S).then(|| Vain {
-        service: *service,
-        server: dest.spec.dest,
-        method,
-        tried: dest.tried,
-        for_s,
-        silent: method == Method::Masq && dest.stats.live().out_packets == dest.tried_after,
-    })
 }
 
 /// Whether a command is about ports, addresses, routes, neighbours or marks.
