@@ -140,7 +140,7 @@ impl Director {
         let dest = self.services.dest_mut(dest_id);
         dest.stats.conns = dest.stats.conns.wrapping_add(1);
         if matches!(flow.proto, proto::TCP | proto::SCTP) {
-            dest.try_on(now);
+            dest.tries.begin(now, dest.stats.live().out_packets);
         }
         self.total.conns = self.total.conns.wrapping_add(1);
         Ok(id)

@@ -337,7 +337,7 @@ impl Director {
         };
         let dest = self.services.dest_mut(conn.dest_id);
         if assures {
-            dest.tried = 0;
+            dest.tries.count = 0;
         }
         match (next.is_active(), conn.flags.has(Flags::INACTIVE)) {
             (true, true) => {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::slots::Slots;
-use super::stats::Stats;
+use super::stats::{Stats, Tries};
 use crate::config::{DestSpec, Method, Refusal, ServiceKey, ServiceSpec, TunnelType};
 use crate::packet::{proto, Endpoint, Family, Flow};
 use crate::sched::{self, Candidate, Change, Expiration, Flags, Pool, Request, Scheduler};
@@ -63,12 +63,8 @@ pub struct Dest {
     pub overloaded: bool,
     /// Configured, not only kept for its connections.
     pub available: bool,
-    /// Connections of TCP and SCTP that were begun since one was established last.
-    pub tried: u32,
-    /// When the first of them was begun.
-    pub tried_since: Instant,
-    /// How many packets it had sent through us then.
-    pub tried_after: u64,
+    /// Connections that were begun since one was established last.
+    pub tries: Tries,
     /// The latest weight that was not 0; 0 if there was none.
     last_weight: u32,
     service: ServiceId,
@@ -104,15 +100,6 @@ impl Dest {
             0 => self.spec.upper as u64 - self.spec.upper as u64 / 4,
             lower => lower as u64,
         }
-    }
-
-    /// A connection that can be established is begun.
-    pub(super) const fn try_on(&mut self, now: Instant) {
-        if self.tried == 0 {
-            self.tried_since = now;
-            self.tried_after = self.stats.live().out_packets;
-        }
-        self.tried = self.tried.saturating_add(1);
     }
 
     /// A connection has been bound.
@@ -600,9 +587,7 @@ fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
         stats: Stats::default(),
         overloaded: false,
         available: true,
-        tried: 0,
-        tried_since: Instant::ZERO,
-        tried_after: 0,
+        tries: Tries::default(),
         service,
         key,
         speaks: None,

@@ -108,14 +108,14 @@ impl Engine {
 
 /// What is told of a server to which connections go in vain, and not only for the moment that they take.
 fn vain(now: Instant, service: &ServiceKey, dest: &Dest) -> Option<Vain> {
-    let for_s = now.since(dest.tried_since).as_secs();
+    let for_s = now.since(dest.tries.since).as_secs();
     let method = dest.spec.method;
-    (dest.tried > 0 && for_s >= VAIN_S).then(|| Vain {
+    (dest.tries.count > 0 && for_s >= VAIN_S).then(|| Vain {
         service: *service,
         server: dest.spec.dest,
         method,
-        tried: dest.tried,
+        tried: dest.tries.count,
         for_s,
-        silent: method == Method::Masq && dest.stats.live().out_packets == dest.tried_after,
+        silent: method == Method::Masq && dest.stats.live().out_packets == dest.tries.after,
     })
 }
