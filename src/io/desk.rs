@@ -397,7 +397,7 @@ mod tests {
             let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
             format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
         });
-        host(&rules.collect::<String>())
+        host(&format!("ip tuntap add dev eth0 mode tap\n{}", rules.collect::<String>()))
     }
 
     fn apply(host: &mut Alone, line: &str) {
