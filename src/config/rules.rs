@@ -414,11 +414,9 @@ fn with_nearest_port(config: &Config, placed: &Placed, fault: Fault) -> Fault {
         return fault;
     }
     let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
-    let near = named_port(&placed.command)
-        .and_then(|name| super::complaint::nearest(name, &names))
-        .map(|near| format!("{NO_PORT}; did you mean `{near}`?"));
-    match near {
-        Some(near) => fault.expecting(near),
-        None => fault,
-    }
+    let Some(name) = named_port(&placed.command) else { return fault };
+    fault.expecting(match super::complaint::nearest(name, &names) {
+        Some(near) => format!("{NO_PORT}; did you mean `{near}`?"),
+        None => format!("{NO_PORT}: `ip tuntap add dev {name} mode tap` makes this one"),
+    })
 }
