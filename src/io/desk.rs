@@ -374,11 +374,15 @@ mod tests {
 
     /// A thousand services of a server each.
     fn many() -> Alone {
+        many_after("")
+    }
+
+    fn many_after(before: &str) -> Alone {
         let rules = (0..1000).map(|i| {
             let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
             format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
         });
-        host(&rules.collect::<String>())
+        host(&[before.to_owned()].into_iter().chain(rules).collect::<String>())
     }
 
     fn apply(host: &mut Alone, line: &str) {
@@ -388,8 +392,8 @@ mod tests {
 
     #[test]
     fn a_save_comes_in_portions_and_is_of_one_moment() {
-        let (mut host, mut out) = (many(), Vec::new());
-        apply(&mut host, "--start-daemon master --mcast-interface eth0");
+        let (mut host, mut out) = (many_after("ip tuntap add dev tap0 mode tap\n"), Vec::new());
+        apply(&mut host, "--start-daemon master --mcast-interface tap0");
         let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out);
         let saving = saving.as_mut().expect("it takes several portions");
         let mut go_on = |host: &mut Alone| go_on(host, Instant::ZERO, saving, &mut out);
