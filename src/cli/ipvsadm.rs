@@ -237,8 +237,8 @@ impl Tool<'_> {
             let mut lines = text.split(LINE_ENDS).peekable();
             while let Some(line) = lines.next() {
                 let args = arguments(line);
-                let lost = lines.peek().is_none() && ends_in_blanks(line);
-                if !lost && !args.is_empty() {
+                let last = lines.peek().is_none();
+                if !(args.is_empty() || last && ends_in_blanks(line)) {
                     code = self.line(&args)?;
                 }
             }
