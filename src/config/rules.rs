@@ -13,6 +13,7 @@ use super::index::Index;
 use super::shell::Shell;
 use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
 use crate::packet::Endpoint;
+use crate::world::sort_by;
 
 /// Reads the text of a rules file; `file` is its name in complaints.
 ///
@@ -80,7 +81,7 @@ pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
         let Reading { config, places, asides, .. } = reading;
         return Ok(Read { config, places, asides });
     }
-    reading.faults.sort_by_key(|fault| fault.at.start);
+    sort_by(&mut reading.faults, |a, b| a.at.start.cmp(&b.at.start));
     Err(reading.faults.into_iter().map(|fault| source.complain(fault)).collect())
 }
 
@@ -169,7 +170,7 @@ impl Reading {
             Aside { line: source.line_of(at.start), real_server: false, text }
         };
         self.asides.extend(self.shell.unused().map(mention));
-        self.asides.sort_by_key(|aside| aside.line);
+        sort_by(&mut self.asides, |a, b| a.line.cmp(&b.line));
     }
 
     fn line(&mut self, words: &[Word<'_>], source: &Source<'_>) {
