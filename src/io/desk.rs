@@ -378,7 +378,8 @@ mod tests {
             let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
             format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
         });
-        host(&rules.collect::<String>())
+        let port = "ip tuntap add dev t mode tun\n".to_owned();
+        host(&std::iter::once(port).chain(rules).collect::<String>())
     }
 
     fn apply(host: &mut Alone, line: &str) {
@@ -389,7 +390,7 @@ mod tests {
     #[test]
     fn a_save_comes_in_portions_and_is_of_one_moment() {
         let (mut host, mut out) = (many(), Vec::new());
-        apply(&mut host, "--start-daemon master --mcast-interface eth0");
+        apply(&mut host, "--start-daemon master --mcast-interface t");
         let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out);
         let saving = saving.as_mut().expect("it takes several portions");
         let mut go_on = |host: &mut Alone| go_on(host, Instant::ZERO, saving, &mut out);
@@ -432,7 +433,8 @@ mod tests {
         apply(&mut host, "-A -t 10.0.9.1:80");
         while go_on(&mut host, Instant::ZERO, &mut clearing, &mut out) == Portion::More {}
         assert_eq!(parsed(&out), [Answer::Done]);
-        assert_eq!(host.0.config().to_string(), "-A -t 10.0.9.1:80 -s wlc\n");
+        let left = "ip tuntap add dev t mode tun\n-A -t 10.0.9.1:80 -s wlc\n";
+        assert_eq!(host.0.config().to_string(), left);
         assert_eq!(host.0.director().services().iter().count(), 1);
         apply(&mut host, "-C");
         assert!(host.0.config().services.is_empty() && host.0.director().services().is_empty());
