@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::reading::Outcome;
 use crate::config::command::commands;
@@ -55,7 +56,7 @@ pub(super) enum Dump {
     /// The rules.
     Rules(Saving),
     /// A text, from this byte on.
-    Text(String, usize),
+    Text(Arc<str>, usize),
     /// `-C` up to this service.
     Clear(ServiceKey),
 }
@@ -133,9 +134,7 @@ pub(super) fn go_on(
         Dump::Reload(ticket) => {
             let Some(outcome) = host.reloaded(*ticket) else { return Portion::NotYet };
             match outcome {
-                Ok(lines) => {
-                    *dump = Dump::Text(lines.iter().flat_map(|line| [line, "\n"]).collect(), 0)
-                }
+                Ok(lines) => *dump = Dump::Text(Arc::clone(lines), 0),
                 Err(why) => {
                     out.extend(Answer::Refused(why.clone()).frame());
                     return Portion::Last;
@@ -145,7 +144,7 @@ pub(super) fn go_on(
         }
         Dump::Rules(saving) => {
             if !saving.go_on(host) {
-                *dump = Dump::Text(std::mem::take(&mut saving.text), 0);
+                *dump = Dump::Text(std::mem::take(&mut saving.text).into(), 0);
             }
             return Portion::More;
         }
@@ -155,7 +154,7 @@ pub(super) fn go_on(
                 after.is_none().then(|| engine.status(lost))
             });
             if let Some(text) = status {
-                *dump = Dump::Text(text, 0);
+                *dump = Dump::Text(text.into(), 0);
             }
             return Portion::More;
         }
