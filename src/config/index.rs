@@ -26,7 +26,8 @@ pub(super) struct Index {
     neighbours: Places,
     /// The addresses of each port, and the broadcast addresses of their networks.
     addresses: Vec<(Places, Places)>,
-    dests: BTreeMap<ServiceKey, Places>,
+    /// The servers of the service that was added to last.
+    dests: (Option<ServiceKey>, Places),
     /// The addresses that servers have, and some that they had.
     servers: BTreeMap<u64, usize>,
 }
@@ -54,21 +55,26 @@ impl Index {
         if !self.learns || count < SHORT {
             return None;
         }
-        Some(self.dests.entry(*key).or_default())
+        self.turn_to(Some(*key));
+        Some(&mut self.dests.1)
     }
 
-    /// A server of the service has gone.
-    pub(super) fn lose_dest(&mut self, key: &ServiceKey) {
-        if let Some(places) = self.dests.get_mut(key) {
-            places.lose();
+    /// A server of the service has gone, or all.
+    pub(super) fn lose_dests(&mut self, key: &ServiceKey) {
+        if self.dests.0 == Some(*key) {
+            self.dests.1.lose();
         }
     }
 
-    /// A service has gone, or all.
-    pub(super) fn lose_service(&mut self, key: Option<&ServiceKey>) {
-        match key {
-            Some(key) => _ = self.dests.remove(key),
-            None => self.dests.clear(),
+    /// All services have gone.
+    pub(super) fn lose_services(&mut self) {
+        self.turn_to(None);
+    }
+
+    fn turn_to(&mut self, key: Option<ServiceKey>) {
+        if self.dests.0 != key {
+            self.dests.0 = key;
+            self.dests.1.lose();
         }
     }
 
