@@ -30,7 +30,7 @@ pub const MTU_DEFAULT: u16 = 1500;
 const ANNOUNCE_BATCH: usize = 256;
 
 /// Times the usual portion of a change that a single service may take.
-const WHOLE_SERVICE: usize = 16;
+const WHOLE_SERVICE: usize = 2;
 
 /// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
 /// millisecond, and more can be forgotten in a turn than are made in one.

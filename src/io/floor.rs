@@ -26,8 +26,9 @@ use crate::engine::Change;
 use crate::packet::LinkId;
 use crate::world::Instant;
 
-/// Commands of a change that are carried out at a time: a tenth of a millisecond, which no packet feels.
-const PORTION: usize = 64;
+/// Commands of a change that are carried out at a time: well under a millisecond. What most files ask for is
+/// less, and comes between two batches as a whole.
+const PORTION: usize = 512;
 
 /// A reload that has begun.
 pub(super) struct Changing {
