@@ -6,12 +6,10 @@
 mod status;
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
-use crate::control::status::Frames;
 use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
@@ -496,42 +494,6 @@ impl Engine {
     /// What `ipvsadm -Ln` prints.
     pub fn listing(&self) -> String {
         show::list(&self.fast.director)
-    }
-
-    /// One line that accounts for every frame: received = forwarded + answered + dropped, and those
-    /// that still wait.
-    pub fn frames(&self) -> String {
-        let mut line = format!("{}; drops:", self.account());
-        let counts: Vec<_> = self.drop_counts().collect();
-        if counts.is_empty() {
-            line.push_str(" none");
-        }
-        for (reason, count) in counts {
-            let _ = write!(line, " {}={count}", reason.name());
-        }
-        line
-    }
-
-    fn account(&self) -> Frames {
-        let later = &self.slow.counters;
-        Frames {
-            received: self.received,
-            forwarded: self.forwarded.wrapping_add(later.forwarded),
-            answered: self.answered.wrapping_add(later.joined),
-            dropped: self.drops.total().wrapping_add(later.dropped.total()),
-            waiting: self.slow.waiting(&self.fast.router) as u64,
-            own_sent: later.own_sent,
-            own_lost: later.own_lost,
-        }
-    }
-
-    /// The reasons for which packets were dropped so far, each with its count.
-    pub fn drop_counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        let count = |&reason: &DropReason| {
-            let later = self.slow.counters.dropped.of(reason);
-            (reason, self.drops.of(reason).wrapping_add(later))
-        };
-        DropReason::ALL.iter().map(count).filter(|&(_, count)| count > 0)
     }
 }
 

@@ -78,11 +78,11 @@ impl Config {
                 Ok(())
             }
             Command::DeleteService(key) => {
-                index.lose_service(Some(key));
+                index.lose_dests(key);
                 self.services.remove(key).map(|_| ()).ok_or(Refusal::NoSuchService)
             }
             Command::Clear => {
-                index.lose_service(None);
+                index.lose_services();
                 self.services.clear();
                 Ok(())
             }
@@ -497,7 +497,7 @@ impl Config {
         let known = index.dests(key, dests.len());
         let place = find(known, dests, &dest, |known| known.dest).ok_or(Refusal::NoSuchDest)?;
         dests.remove(place);
-        index.lose_dest(key);
+        index.lose_dests(key);
         Ok(())
     }
 

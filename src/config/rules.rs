@@ -9,7 +9,7 @@ use super::aside::{self, Aside, Why};
 use super::command::{commands, glued_port, Placed};
 use super::complaint::{Complaint, Fault, Mistake, Source, Span};
 use super::grammar::{line, lines, without_prompt, Line, Word};
-use super::index::Index;
+use super::index::{find, Index};
 use super::shell::Shell;
 use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
 use crate::packet::Endpoint;
@@ -242,12 +242,15 @@ impl Reading {
             return;
         }
         // Many routes share a gateway; what was removed again is nobody's concern.
-        let mut told = BTreeMap::new();
+        let (mut told, mut known) = (Vec::new(), super::index::Places::default());
         for (_, target) in &self.config.routes {
-            told.entry(target).or_insert_with(|| self.config.unreachable_gateway(target));
+            if find(Some(&mut known), &told, &target, |(target, _)| *target).is_none() {
+                told.push((target, self.config.unreachable_gateway(target)));
+            }
         }
         for (target, at) in std::mem::take(&mut self.gateways) {
-            if let Some(Some(why)) = told.get(&target) {
+            let at_target = find(Some(&mut known), &told, &&target, |(target, _)| *target);
+            if let Some((_, Some(why))) = at_target.map(|at| &told[at]) {
                 let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why.clone())))
                     .expecting("expected a neighbour: `ip addr add` tells the ports' networks");
                 self.faults.push(fault);

@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::reading::Outcome;
 use crate::config::command::commands;
@@ -58,7 +59,7 @@ pub(super) enum Dump {
     /// The rules.
     Rules(Saving),
     /// A text, from this byte on.
-    Text(String, usize),
+    Text(Arc<str>, usize),
     /// `-C` up to this service.
     Clear(ServiceKey),
 }
@@ -138,9 +139,7 @@ pub(super) fn go_on(
         Dump::Reload(ticket) => {
             let Some(outcome) = host.reloaded(*ticket) else { return Portion::NotYet };
             match outcome {
-                Ok(lines) => {
-                    *dump = Dump::Text(lines.iter().flat_map(|line| [line, "\n"]).collect(), 0)
-                }
+                Ok(lines) => *dump = Dump::Text(Arc::clone(lines), 0),
                 Err(why) => {
                     out.extend(Answer::Refused(why.clone()).frame());
                     return Portion::Last;
@@ -150,7 +149,7 @@ pub(super) fn go_on(
         }
         Dump::Rules(saving) => {
             if !saving.go_on(host) {
-                *dump = Dump::Text(std::mem::take(&mut saving.text), 0);
+                *dump = Dump::Text(std::mem::take(&mut saving.text).into(), 0);
             }
             return Portion::More;
         }
@@ -163,7 +162,7 @@ pub(super) fn go_on(
             if let Some((mut status, ports)) = status {
                 status.ports = host.troubles(&ports);
                 let text = if *json { json::status(&status) } else { status.to_string() };
-                *dump = Dump::Text(text, 0);
+                *dump = Dump::Text(text.into(), 0);
             }
             return Portion::More;
         }
@@ -397,7 +396,8 @@ mod tests {
             let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
             format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
         });
-        host(&format!("ip tuntap add dev eth0 mode tap\n{}", rules.collect::<String>()))
+        let port = "ip tuntap add dev t mode tun\n".to_owned();
+        host(&std::iter::once(port).chain(rules).collect::<String>())
     }
 
     fn apply(host: &mut Alone, line: &str) {
@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn a_save_comes_in_portions_and_is_of_one_moment() {
         let (mut host, mut out) = (many(), Vec::new());
-        apply(&mut host, "--start-daemon master --mcast-interface eth0");
+        apply(&mut host, "--start-daemon master --mcast-interface t");
         let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out);
         let saving = saving.as_mut().expect("it takes several portions");
         let mut go_on = |host: &mut Alone| go_on(host, Instant::ZERO, saving, &mut out);
@@ -451,7 +451,8 @@ mod tests {
         apply(&mut host, "-A -t 10.0.9.1:80");
         while go_on(&mut host, Instant::ZERO, &mut clearing, &mut out) == Portion::More {}
         assert_eq!(parsed(&out), [Answer::Done]);
-        assert_eq!(host.0.config().to_string(), "-A -t 10.0.9.1:80 -s wlc\n");
+        let left = "ip tuntap add dev t mode tun\n-A -t 10.0.9.1:80 -s wlc\n";
+        assert_eq!(host.0.config().to_string(), left);
         assert_eq!(host.0.director().services().iter().count(), 1);
         apply(&mut host, "-C");
         assert!(host.0.config().services.is_empty() && host.0.director().services().is_empty());

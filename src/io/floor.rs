@@ -93,7 +93,7 @@ impl Floor {
         let Fresh { mut change, same, old_ports: old, new_ports: new, mut difference, .. } = fresh;
         let lost = self.lost(&old);
         if same && lost.is_empty() {
-            let (step, outcome) = (Step::Rest, Ok(difference));
+            let (step, outcome) = (Step::Rest, Ok("".into()));
             return Ok(Changing { change, step, announces: false, outcome });
         }
         let other_kind =
@@ -115,7 +115,7 @@ impl Floor {
         self.adjust(&old, &new).map_err(|fault| fault.to_string())?;
         let gone: Vec<_> = old.iter().filter(|port| goes(&port.name)).collect();
         let again = lost.iter().filter(|name| named(&new, name).is_some());
-        difference.extend(again.map(|name| format!("~ port {name}: opened again")));
+        difference.extend(again.map(|name| format!("~ port {name}: opened again\n")));
         let changed = self.worker.with(|core| {
             let links: Vec<_> =
                 gone.iter().filter_map(|port| core.link_named(&port.name)).collect();
@@ -140,7 +140,7 @@ impl Floor {
         self.ports.retain(|port| named(&new, port.name()).is_some());
         let announces = change.rewires() || !lost.is_empty();
         let (taken, step) = (taken.map_err(|fault| fault.to_string()), Step::Services);
-        Ok(Changing { change, step, announces, outcome: taken.map(|()| difference) })
+        Ok(Changing { change, step, announces, outcome: taken.map(|()| difference.into()) })
     }
 
     /// Goes on with what [`reload`](Self::reload) has begun; the outcome when it is over.
@@ -161,7 +161,7 @@ impl Floor {
                 None
             }
             Step::Rest if change.forget(PORTION) => None,
-            Step::Rest => Some(std::mem::replace(&mut changing.outcome, Ok(Vec::new()))),
+            Step::Rest => Some(changing.outcome.clone()),
         }
     }
 

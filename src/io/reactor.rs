@@ -162,9 +162,10 @@ fn tell(outcome: &Outcome) {
     match outcome {
         Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
         Ok(lines) => {
-            logged(lines).for_each(|line| info!("reload: {line}"));
-            let s = if lines.len() == 1 { " differs" } else { "s differ" };
-            info!("reload: done, {} line{s}", lines.len());
+            let count = lines.lines().count();
+            logged(lines, count).for_each(|line| info!("reload: {line}"));
+            let s = if count == 1 { " differs" } else { "s differ" };
+            info!("reload: done, {count} line{s}");
         }
         Err(why) => {
             // What was written for a client names the program, which the log has no need of.
@@ -176,10 +177,10 @@ fn tell(outcome: &Outcome) {
 }
 
 /// The lines of a difference that are logged: packets wait for the log, and nobody reads it all.
-fn logged(lines: &[String]) -> impl Iterator<Item = String> + '_ {
-    let more = lines.len().saturating_sub(TOLD_MAX);
+fn logged(lines: &str, count: usize) -> impl Iterator<Item = String> + '_ {
+    let more = count.saturating_sub(TOLD_MAX);
     let more = (more > 0).then(|| format!("… and {more} more"));
-    lines.iter().take(TOLD_MAX).cloned().chain(more)
+    lines.lines().take(TOLD_MAX).map(str::to_owned).chain(more)
 }
 
 /// How long a worker may wait from `now` on, if there is something to do at once, or at `due`.
@@ -366,8 +367,10 @@ mod tests {
     #[test]
     fn of_a_large_difference_the_first_lines_are_logged_and_how_many_more_there_are() {
         let lines: Vec<_> = (0..=TOLD_MAX).map(|i| format!("+ -A -f {i}")).collect();
-        assert!(logged(&lines[1..]).eq(lines[1..].iter().cloned()));
-        let all: Vec<_> = logged(&lines).collect();
+        let told =
+            |lines: &[String]| -> Vec<_> { logged(&lines.join("\n"), lines.len()).collect() };
+        assert_eq!(told(&lines[1..]), lines[1..]);
+        let all = told(&lines);
         assert_eq!(all[..TOLD_MAX], lines[..TOLD_MAX]);
         assert_eq!(all[TOLD_MAX..], ["… and 1 more"]);
     }
