@@ -40,6 +40,9 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Option<Args>, Failure> {
     }
 }
 
+const CHECK_FORM: &str = "write `tapvs check FILE`";
+const NO_FILE: &str = "check: which rules file? `tapvs check FILE`";
+
 /// The words of the program as part of a sentence.
 pub(super) fn words_listed() -> String {
     let last = WORDS.len() - 1;
@@ -48,11 +51,17 @@ pub(super) fn words_listed() -> String {
 
 /// What argh says of a word that it does not know, with what was probably meant.
 fn explained(said: &str, words: &[&str]) -> String {
-    let Some(unknown) = said.strip_prefix("Unrecognized argument: ") else {
-        return said.to_owned();
-    };
     let first = words.iter().copied().find(|word| !word.starts_with('-'));
     let wish = first.filter(|word| WORDS.contains(word));
+    let Some(unknown) = said.strip_prefix("Unrecognized argument: ") else {
+        return match wish {
+            Some("check") if said.starts_with("Required positional") => NO_FILE.to_owned(),
+            _ => said.to_owned(),
+        };
+    };
+    if (wish, unknown) == (Some("check"), "-r") {
+        return format!("check: unknown option `-r`; {CHECK_FORM}");
+    }
     if unknown.starts_with('-') {
         let of = wish.map_or(String::new(), |wish| format!("{wish}: "));
         return format!("{of}unknown option `{unknown}`{}", option_meant(unknown, wish));
