@@ -210,7 +210,11 @@ pub fn without_prompt<'s, 'a>(words: &'s [Word<'a>]) -> &'s [Word<'a>] {
     };
     match words {
         [sudo, rest @ ..] if sudo.text == "sudo" => {
-            let options = rest.iter().take_while(|word| word.text.starts_with('-')).count();
+            let mut options = 0;
+            while let Some(option) = rest.get(options).filter(|word| word.text.starts_with('-')) {
+                // These two say as whom.
+                options += if matches!(&*option.text, "-u" | "-g") { 2 } else { 1 };
+            }
             // Without a command it opens a shell.
             if options < rest.len() {
                 &rest[options..]

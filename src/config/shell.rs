@@ -644,6 +644,7 @@ mod tests {
             "[ -x /sbin/ipvsadm ] || exit 0\ntest -f x || exit\nexport PATH=/sbin:$PATH\n\
              . /etc/init.d/functions\nIPVS=`which ipvsadm`\nLVS=\"$(command -v ipvsadm)\"\nCTL=$(which sysctl) X=-q\n\
              $IPVS -A -f 1\n\"$LVS\" -A -f 2; $CTL $X net.ipv4.vs.sloppy_tcp=1\nsudo sh -c 'ipvsadm -A -f 3; ipvsadm -A -f 4'\n\
+             sudo -u root -n ipvsadm -C; ipvsadm -A -f 1; ipvsadm -A -f 2; sudo -i ipvsadm -A -f 3; -A -f 4\n\
              bash -c \"echo 0 > /proc/sys/net/ipv4/ip_forward\"",
             "-A -f 1\n-A -f 2\n-A -f 3\n-A -f 4\nnet.ipv4.ip_forward=0\nnet.ipv4.vs.sloppy_tcp=1",
         );
