@@ -527,7 +527,10 @@ fn wire(
     links: Vec<Option<Link>>,
 ) -> Result<(), Refusal> {
     router.rewire(links);
-    for (prefix, target) in &config.routes {
+    // Gateways may be neighbours by a route to a port.
+    let on_wire = |(_, to): &&(Prefix, RouteTarget)| matches!(to, RouteTarget::Dev(_));
+    let gateways = config.routes.iter().filter(|route| !on_wire(route));
+    for (prefix, target) in config.routes.iter().filter(on_wire).chain(gateways) {
         add_route(router, *prefix, target)?;
     }
     for (addr, mac, dev) in &config.neighbours {

@@ -142,6 +142,17 @@ impl Config {
         if ports.any(near) {
             return None;
         }
+        // A router beyond every network, as where each host has an address of /32, is on the wire by a
+        // route that says so.
+        let on_wire = self.routes.iter().filter_map(|(prefix, to)| match to {
+            RouteTarget::Dev(port) if prefix.contains(*gateway) => Some((prefix.len, port)),
+            _ => None,
+        });
+        let nearest = on_wire.max_by_key(|(len, _)| *len);
+        let by_route = |(_, port)| dev.as_ref().is_none_or(|dev| dev == port);
+        if nearest.is_some_and(by_route) {
+            return None;
+        }
         Some(match dev {
             Some(dev) => format!("the gateway {gateway} lies on no network of `{dev}`"),
             None => format!("the gateway {gateway} lies on no port's network"),

@@ -75,6 +75,7 @@ pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
             Err(fault) => reading.faults.push(fault),
         }
     }
+    reading.faults.extend(reading.shell.unfinished());
     reading.check_gateways();
     reading.mention_unused(&source);
     if reading.faults.is_empty() {
@@ -136,8 +137,31 @@ impl Reading {
         }
     }
 
+    /// The lines of `sh -c 'LINES'`, which stand where they were written.
+    fn of_shell(&mut self, text: &str, from: usize, source: &Source<'_>) {
+        let shift = |at: &mut Span| *at = at.start + from..at.end + from;
+        for words in lines(text) {
+            match words {
+                Ok(mut words) => {
+                    words.iter_mut().for_each(|word| shift(&mut word.at));
+                    self.words(&words, source);
+                }
+                Err(mut fault) => {
+                    shift(&mut fault.at);
+                    self.faults.push(fault);
+                }
+            }
+        }
+    }
+
     /// A command, which may say what to do if it fails or where its output goes.
     fn alone(&mut self, words: &[Word<'_>], source: &Source<'_>) -> Result<(), Fault> {
+        if let Some(text) = for_shell(words) {
+            if let Some(from) = source.quoted(&text.at, &text.text) {
+                self.of_shell(&text.text, from, source);
+                return Ok(());
+            }
+        }
         let joint =
             words.iter().position(|word| matches!(&*word.text, "|" | "||") && word.is_operator());
         let Some(at) = joint.filter(|_| aside::why(without_prompt(words)).is_none()) else {
@@ -170,6 +194,11 @@ impl Reading {
             Aside { line: source.line_of(at.start), real_server: false, text }
         };
         self.asides.extend(self.shell.unused().map(mention));
+        self.asides.extend(self.shell.choices().iter().map(|at| Aside {
+            line: source.line_of(at.start),
+            real_server: false,
+            text: "of this choice what stands under `start)` is read".to_owned(),
+        }));
         sort_by(&mut self.asides, |a, b| a.line.cmp(&b.line));
     }
 
@@ -251,11 +280,23 @@ impl Reading {
         for (target, at) in std::mem::take(&mut self.gateways) {
             let at_target = find(Some(&mut known), &told, &&target, |(target, _)| *target);
             if let Some((_, Some(why))) = at_target.map(|at| &told[at]) {
-                let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why.clone())))
-                    .expecting("expected a neighbour: `ip addr add` tells the ports' networks");
+                let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why.clone()))).expecting(
+                    "expected a neighbour: `ip addr add` tells the ports' networks, `ip route add \
+                     GATEWAY dev PORT` one more",
+                );
                 self.faults.push(fault);
             }
         }
+    }
+}
+
+/// What `sh -c` is to do.
+fn for_shell<'s, 'a>(words: &'s [Word<'a>]) -> Option<&'s Word<'a>> {
+    match without_prompt(words) {
+        [sh, option, text] if option.text == "-c" => {
+            matches!(sh.text.rsplit('/').next(), Some("sh" | "bash")).then_some(text)
+        }
+        _ => None,
     }
 }
 

@@ -21,7 +21,7 @@ use super::reading::{Outcome, Reading};
 use super::socket::{Socket, Wanted};
 use super::sys::Control;
 use super::tap::{self, Port, Wish};
-use super::watch::{bell, poller, Watch, BELL};
+use super::watch::{bell, poller, Watch, BELL, LINKS};
 use super::worker::{Shared, Worker};
 use super::Fault;
 use crate::config::complaint::TOLD_MAX;
@@ -95,7 +95,10 @@ pub fn run(
         ports: Vec::new(),
         control: Arc::new(control),
         workers: plan.workers.max(1),
+        links: None,
+        told: Vec::new(),
     };
+    floor.watch_links(&watch);
     let opened = floor.open(config, &watch);
     let ran = opened.is_ok();
     let outcome = opened.and_then(|()| {
@@ -202,17 +205,19 @@ fn serve(
 ) -> Result<(), Fault> {
     let mut now = clock.now();
     let (mut announced, mut asked, mut changing) = (false, false, None);
-    let mut stamp = rules.stamp();
+    let mut file = Watched { stamp: rules.stamp(), is_new: false };
     let mut look = now.after(WATCH_STEP);
     let mut memory_look = now;
     loop {
-        let watched = stamp.map(|_| look);
+        let watched = file.stamp.map(|_| look);
         let settle = (!announced).then(|| now.after(SETTLE_STEP));
         let stalled = socket.as_ref().and_then(Socket::deadline);
         let deadlines = [floor.worker.deadline(), watched, stalled, settle];
         let due = deadlines.into_iter().flatten().min();
         let sleep = timeout(now, floor.worker.is_ready() || asked, due);
+        let mut links = false;
         let wish = watch.wait(sleep, |token| {
+            links |= token == LINKS;
             if token != BELL && !socket.as_mut().is_some_and(|socket| socket.wake(token)) {
                 floor.worker.wake(token);
             }
@@ -226,14 +231,16 @@ fn serve(
         // Nobody sees, or changes, what is halfway between two rules files.
         asked = change_over(&mut changing, reading, floor, watch, now)
             || answer(socket, watch, floor, reading, now);
+        if links {
+            floor.look();
+        }
         if wish.listing {
             floor.log_listing();
         }
         let mut changed = false;
         if watched.is_some_and(|look| look <= now) {
             look = now.after(WATCH_STEP);
-            let present = rules.stamp();
-            changed = std::mem::replace(&mut stamp, present) != present;
+            changed = file.is_written(rules.stamp());
         }
         if wish.reload || changed {
             // What comes of it will be logged.
@@ -251,6 +258,22 @@ fn serve(
             floor.worker.with(|core| core.announce(now));
             say_ready();
         }
+    }
+}
+
+/// The rules file as it was when it was looked at last.
+struct Watched {
+    stamp: Option<u64>,
+    /// It had changed then.
+    is_new: bool,
+}
+
+impl Watched {
+    /// Whether the file has changed and then stayed as it is for a step: before that somebody may still
+    /// be writing, and half a file may read as rules.
+    fn is_written(&mut self, present: Option<u64>) -> bool {
+        let is_new = std::mem::replace(&mut self.stamp, present) != present;
+        std::mem::replace(&mut self.is_new, is_new) && !is_new
     }
 }
 
@@ -373,6 +396,13 @@ mod tests {
         let all = told(&lines);
         assert_eq!(all[..TOLD_MAX], lines[..TOLD_MAX]);
         assert_eq!(all[TOLD_MAX..], ["… and 1 more"]);
+    }
+
+    #[test]
+    fn a_file_is_read_again_once_it_has_stayed_the_same_for_a_step() {
+        let mut file = Watched { stamp: Some(1), is_new: false };
+        let written = [1, 2, 3, 3, 3, 4, 4].map(|stamp| file.is_written(Some(stamp)));
+        assert_eq!(written, [false, false, false, true, false, false, true]);
     }
 
     #[test]
