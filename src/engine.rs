@@ -16,7 +16,7 @@ use crate::net::{neigh, Link, Router};
 use crate::packet::{
     eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
-use crate::slow::{Conflict, Outcome, Slow};
+use crate::slow::{fragment::Came, Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
 /// Connections and templates that are kept at most: a gigabyte of them.
@@ -281,13 +281,13 @@ impl Engine {
             Outcome::Forwarded => self.forwarded = self.forwarded.wrapping_add(1),
             Outcome::Waits => {}
             Outcome::Dropped(reason) => self.drops.add(reason),
-            Outcome::Reassembled(whole, largest) => self.resume(now, whole, largest),
+            Outcome::Reassembled(whole, came) => self.resume(now, whole, &came),
         }
     }
 
     /// Goes on with a packet that was put together from fragments.
-    fn resume(&mut self, now: Instant, mut whole: Packet, largest: u16) {
-        match self.fast.handle_whole(now, &mut whole, largest) {
+    fn resume(&mut self, now: Instant, mut whole: Packet, came: &Came) {
+        match self.fast.handle_whole(now, &mut whole, came.largest) {
             Verdict::Transmit(link) => {
                 self.forwarded = self.forwarded.wrapping_add(1);
                 whole.link = link;
@@ -295,7 +295,7 @@ impl Engine {
             }
             Verdict::Drop(reason) => self.drops.add(reason),
             Verdict::Punt(why) => {
-                match self.slow.handle(now, &mut self.fast.router, whole, why) {
+                match self.slow.handle_whole(now, &mut self.fast.router, whole, why, came) {
                     // It is whole, so it cannot be put together once more.
                     Outcome::Reassembled(..) => self.drops.add(DropReason::FragmentMalformed),
                     outcome => self.conclude(now, outcome),

@@ -59,7 +59,13 @@ impl Fast {
     /// travel on in larger ones.
     pub fn handle_whole(&mut self, now: Instant, packet: &mut Packet, largest: u16) -> Verdict {
         match Headers::parse(packet) {
-            Ok(headers) => self.carry(now, packet, headers, largest),
+            Ok(mut headers) => {
+                // A fragment in a fragment is looked at as it is, if it begins its packet.
+                if headers.family == Family::V6 && headers.fragment == Fragment::First {
+                    headers.fragment = Fragment::Whole;
+                }
+                self.carry(now, packet, headers, largest)
+            }
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -180,15 +186,22 @@ impl Fast {
             Kind::Gue { .. } => self.flow_hash(&headers, packet.bytes()),
             Kind::Ipip | Kind::Gre { .. } => 0,
         };
-        let outer = || self.outer(&hop, binding, flow_hash);
+        let was_cut = largest != u16::MAX;
+        let outer = || self.outer(&hop, binding, flow_hash, was_cut);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
         packet.unsummed = None;
         // A tunnel's outer header is of our own making: also what is behind an IPv6 one may be cut.
         let outer_six = binding.forward == Forward::Tunnel && server.is_ipv6();
         let too_long = outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu);
-        // In a tunnel of the other family nobody remembers how long the fragments were.
+        // In a tunnel of the other family nobody remembers how long the fragments were; only that they
+        // were not to be cut is taken for a length, and a very short one.
+        const MISTAKEN: u16 = 0x40;
         let crosses = binding.forward == Forward::Tunnel && headers.family != Family::of(server);
-        let largest = if crosses { u16::MAX } else { largest };
+        let largest = match crosses {
+            true if was_cut && outer_six && headers.dont_fragment => MISTAKEN,
+            true => u16::MAX,
+            false => largest,
+        };
         let largest = if too_long { largest.min(hop.mtu) } else { largest };
         Ok(self.leave(now, packet, hop, largest))
     }
@@ -245,7 +258,13 @@ impl Fast {
     }
 
     /// What a tunnel says in its outer header.
-    fn outer(&mut self, hop: &Hop, binding: &Binding, flow_hash: u32) -> Option<Outer> {
+    fn outer(
+        &mut self,
+        hop: &Hop,
+        binding: &Binding,
+        flow_hash: u32,
+        will_be_cut: bool,
+    ) -> Option<Outer> {
         let dst = binding.dest.addr;
         Some(Outer {
             src: self.router.source_for(hop, dst)?,
@@ -254,6 +273,7 @@ impl Fast {
             flow_hash,
             copy_dont_fragment: self.director.knobs.pmtu_disc,
             id: self.rng.next_u16(),
+            will_be_cut,
         })
     }
 

@@ -41,7 +41,7 @@ impl Slow {
             return self.refuse(now, net, &packet, error);
         }
         if headers.fragment != Fragment::Whole {
-            return self.gather(now, &packet);
+            return self.gather(now, net, &packet);
         }
         if headers.family == Family::V6 {
             match extensions::for_host(packet.bytes()) {
