@@ -109,11 +109,14 @@ impl Fast {
             Decision::Pass => return Err(Verdict::Punt(Why::Local)),
             Decision::Refuse(error, reason) => return Err(refuse(error, reason)),
             Decision::Drop(reason) => return Err(Verdict::Drop(reason)),
-            Decision::Learnt => return Err(Verdict::Drop(DropReason::TunnelError)),
+            Decision::Learnt { server, told } => {
+                self.router.learn_path(now, server, told);
+                return Err(Verdict::Drop(DropReason::TunnelError));
+            }
             Decision::Bypass => self.bypass(now, packet, &headers)?,
             Decision::Relay { at, told } => {
                 packet.pull(usize::from(at));
-                return Err(refuse(self.retold(told), DropReason::TunnelError));
+                return Err(refuse(self.retold(now, told), DropReason::TunnelError));
             }
         };
         self.towards_server(now, packet, headers, &binding, largest)
@@ -139,12 +142,16 @@ impl Fast {
     }
 
     /// What a client is told about the tunnel to its server.
-    fn retold(&self, told: Told) -> Error {
+    fn retold(&mut self, now: Instant, told: Told) -> Error {
         match told {
             Told::Error(error) => error,
-            Told::TooBig { server, mtu, kind } => {
+            Told::TooBig { server, told, kind } => {
                 let link = self.router.route(server).map_or(u16::MAX, |hop| hop.mtu);
-                let mtu = mtu.map_or(link, |mtu| mtu.min(link));
+                // Who is told first hears what was known before.
+                let mtu = match self.router.learn_path(now, server, told) {
+                    true => self.router.path_mtu(now, server, link),
+                    false => link,
+                };
                 let inner = tunnel::inner_mtu(mtu, Family::of(server), kind);
                 Error::TooBig(u32::from(inner.unwrap_or(mtu)))
             }
@@ -174,7 +181,7 @@ impl Fast {
         }
         let no_route = refuse(Error::HostUnreachable, DropReason::NoRoute);
         let mut hop = self.router.route(server).ok_or(no_route)?;
-        hop.mtu = self.director.path_mtu(now, server, hop.mtu);
+        hop.mtu = self.router.path_mtu(now, server, hop.mtu);
         if headers.ttl <= 1 {
             return Err(refuse(Error::TimeExceeded, DropReason::TtlExceeded));
         }
@@ -346,7 +353,7 @@ impl Fast {
             | Err(
                 Decision::Pass
                 | Decision::Carry(_)
-                | Decision::Learnt
+                | Decision::Learnt { .. }
                 | Decision::Bypass
                 | Decision::Relay { .. },
             ) => {

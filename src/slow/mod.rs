@@ -204,7 +204,10 @@ impl Slow {
     /// matters only for a link-local receiver.
     pub fn send(&mut self, now: Instant, net: &mut Router, packet: Packet) {
         let dst = Headers::quoted(packet.bytes()).map(|headers| headers.dst);
-        let hop = dst.ok().and_then(|dst| net.route_from(packet.link, dst));
+        let hop = dst.ok().and_then(|dst| {
+            let hop = net.route_from(packet.link, dst)?;
+            Some(Hop { mtu: net.path_mtu(now, dst, hop.mtu), ..hop })
+        });
         match hop {
             Some(hop) => self.send_over(now, net, packet, hop),
             None => self.counters.own_lost += 1,
@@ -262,7 +265,9 @@ impl Slow {
             return Err(DropReason::RateLimited);
         }
         let options = echo_of(now, net, packet, &about, from, error)?;
-        let told = icmp::error(packet, error, from, self.rng.next_u16(), options.bytes())?;
+        let back = net.route_from(packet.link, about.src).map_or(u16::MAX, |hop| hop.mtu);
+        let mtu = net.path_mtu(now, about.src, back);
+        let told = icmp::error(packet, error, from, self.rng.next_u16(), options.bytes(), mtu)?;
         self.say(told);
         Ok(())
     }
