@@ -130,6 +130,7 @@ def difference(kernel, ours, sent):
 
 def told(frame):
     """A frame in one line, for people."""
+    frame = frame + bytes(max(0, 42 - len(frame)))
     kind = frame[12:14]
     if kind == b'\x08\x06':
         operation = 'who-has' if frame[21] == 1 else 'is-at'

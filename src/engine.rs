@@ -307,9 +307,10 @@ impl Engine {
     /// Sends the ICMP errors and resets that were made; the director sees them as any packet that leaves.
     fn send_errors(&mut self, now: Instant) {
         while let Some(mut error) = self.slow.take_error() {
-            let seen = Headers::of(error.bytes())
-                .map(|headers| self.fast.director.reply(now, &mut error, &headers));
-            if matches!(seen, Ok(Ok(()))) {
+            let Ok(headers) = Headers::of(error.bytes()) else { continue };
+            // Without a way it is lost before the director could count it.
+            let has_way = self.fast.router.route_from(error.link, headers.dst).is_some();
+            if !has_way || self.fast.director.reply(now, &mut error, &headers).is_ok() {
                 self.slow.send(now, &mut self.fast.router, error);
             }
         }

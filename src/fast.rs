@@ -16,7 +16,7 @@ use crate::director::{Binding, Decision, Director, Told};
 use crate::net::{is_link_local, Hop, Router};
 use crate::packet::icmp::{Error, Source};
 use crate::packet::tunnel::{Kind, Outer};
-use crate::packet::{extensions, ip, options, tunnel, vnet};
+use crate::packet::{extensions, ip, options, proto, tunnel, vnet};
 use crate::packet::{DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Rng};
 
@@ -100,6 +100,13 @@ impl Fast {
             Fragment::Whole => {}
             _ if extensions::unfit(packet.bytes(), &headers).is_none() => {
                 return Err(Verdict::Punt(Why::Fragment));
+            }
+            // No error comes in fragments (RFC 4443 section 2.4).
+            _ if headers.proto == proto::ICMPV6
+                && self.director.wants_whole(&headers)
+                && headers.payload(packet.bytes()).first().is_none_or(|&kind| kind < 128) =>
+            {
+                return Err(Verdict::Drop(DropReason::FragmentMalformed));
             }
             Fragment::Later => return Err(Verdict::Punt(Why::Local)),
             Fragment::First => {}

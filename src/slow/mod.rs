@@ -418,7 +418,9 @@ impl Slow {
     fn settle(&mut self, now: Instant, net: &mut Router) {
         while let Some(action) = net.neighbours_mut().take() {
             match action {
-                Action::Solicit { link, target, to } => self.solicit(net, link, target, to),
+                Action::Solicit { link, target, to, for_whom } => {
+                    self.solicit(net, link, target, to, for_whom);
+                }
                 Action::Send { link, to, waiting } => self.send_waiting(net, link, to, waiting),
                 Action::Lost { waiting, reason } => self.lose(now, net, &waiting, reason),
             }
