@@ -101,10 +101,11 @@ impl Fast {
             _ if extensions::unfit(packet.bytes(), &headers).is_none() => {
                 return Err(Verdict::Punt(Why::Fragment));
             }
-            // No error comes in fragments (RFC 4443 section 2.4).
+            // No error comes in fragments (RFC 4443 section 2.4), and any later one is taken for one.
             _ if headers.proto == proto::ICMPV6
                 && self.director.wants_whole(&headers)
-                && headers.payload(packet.bytes()).first().is_none_or(|&kind| kind < 128) =>
+                && (headers.fragment == Fragment::Later
+                    || headers.payload(packet.bytes()).first().is_none_or(|&kind| kind < 128)) =>
             {
                 return Err(Verdict::Drop(DropReason::FragmentMalformed));
             }
