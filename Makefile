@@ -9,8 +9,12 @@ MUSL := $(patsubst %-gnu,%-musl,$(HOST))
 # It is built for musl where that target is installed, else for the host's own.
 STATIC_TARGET = $(if $(wildcard $(shell rustc --print target-libdir --target $(MUSL) 2>/dev/null)),$(MUSL),$(HOST))
 STATIC_MAX := 2097152
+# Where the tests and cargo look; not every environment says all of it.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+# A registry that does not answer at once is asked again.
+export CARGO_NET_RETRY ?= 10
 # The tests run the program as a router distribution builds it: with overflow checks.
-TAPVS ?= $(CURDIR)/target/debug/tapvs
+TAPVS ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/tapvs
 export TAPVS
 
 # tool=package: what the build and the tests need beyond Rust.
@@ -50,24 +54,33 @@ help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 deps: ## install what is missing beyond Rust (Debian packages); nothing missing, nothing done
-	@missing="$(MISSING)"
-	for pair in $(TOOLS); do
-	    command -v "$${pair%%=*}" >/dev/null || missing="$$missing $${pair#*=}"
-	done
-	[ -e /usr/include/stdio.h ] || missing="$$missing libc6-dev"
+	@lacking() {
+	    for pair in $(TOOLS); do command -v "$${pair%%=*}" >/dev/null || printf ' %s' "$${pair#*=}"; done
+	    [ -e /usr/include/stdio.h ] || printf ' libc6-dev'
+	}
+	missing="$(MISSING)$$(lacking)"
 	command -v $(CARGO) >/dev/null || echo "deps: no cargo: install Rust 1.85 or newer first (https://rustup.rs)"
 	[ -n "$$missing" ] || exit 0
 	command -v apt-get >/dev/null || { echo "deps: install these by your own package manager:$$missing"; exit 1; }
 	[ "$$(id -u)" = 0 ] || { echo "deps: as root, run: apt-get install$$missing"; exit 1; }
 	echo "deps: installing$$missing"
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get install -y --no-install-recommends $$missing >/dev/null 2>&1 || {
-	    apt-get update >/dev/null
-	    apt-get install -y --no-install-recommends $$missing
-	}
+	# Nobody is asked, and nothing is started. A machine that has just been started may be installing something
+	# itself, a mirror may not answer at once, and an index that is old or not whole may still do.
+	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l RUNLEVEL=1
+	apt="apt-get -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5"
+	install="$$apt install --no-install-recommends $$missing"
+	$$install >/dev/null 2>&1 || for pause in 0 10 30; do
+	    sleep "$$pause"
+	    $$apt update >/dev/null || true
+	    $$install && break
+	done
+	installed=$$missing
+	# What counts is what is there, whatever a package's own scripts have complained of.
+	missing="$$(lacking)"
+	[ -z "$$missing" ] || { echo "deps: these could not be installed:$$missing"; exit 1; }
 	# The tests start servers of their own; the ones that the packages start are nobody's wish.
 	for daemon in vsftpd ldirectord prometheus-node-exporter; do
-	    case "$$missing " in *" $$daemon "*)
+	    case "$$installed " in *" $$daemon "*)
 	        systemctl disable --now "$$daemon" >/dev/null 2>&1 || service "$$daemon" stop >/dev/null 2>&1 || true ;;
 	    esac
 	done

@@ -11,6 +11,7 @@ A story is a `.scn` file (tests/scenarios/README.md): the same that the scenario
 virtual time, so no case is written twice. Here time is real. What a story expects is not looked at:
 the kernel says what is right.
 """
+import itertools
 import os
 import re
 import signal
@@ -51,7 +52,6 @@ class Tapvs:
         self.env = dict(os.environ, TAPVS_SOCKET=os.path.join(work, 'tapvs.sock'), RUST_LOG='info', PATH=f'{work}:{os.environ["PATH"]}')
 
     def start(self, story):
-        self.story = story
         self.write(story['topology'] + story['rules'])
         self.process = lab.spawn([TAPVS, 'run', '-r', self.rules], os.path.join(self.work, 'tapvs.log'),
                                  stdout=subprocess.PIPE, text=True, env=self.env)
@@ -72,12 +72,12 @@ class Tapvs:
         return self.reload(line)
 
     def reload(self, line):
-        """tapvs takes a sysctl while it runs by its rules, read again: all that was said before, and this."""
-        settings = [rule for rule in self.story['rules'] if not rule.startswith('-')]
-        self.story = dict(self.story, rules=settings + [line])
-        services = self.tool('-Sn')[1].splitlines()
+        """tapvs takes a sysctl while it runs by its rules, read again: all that it has now, and this."""
+        saved = subprocess.run([TAPVS, 'save'], env=self.env, text=True, capture_output=True, timeout=20)
+        if saved.returncode:
+            raise guest.Refused(f'{line}: {saved.stderr.strip()}')
         before = self.log_text().count('reload:')
-        self.write(self.story['topology'] + self.story['rules'] + services)
+        self.write(saved.stdout.splitlines() + [line])
         self.process.send_signal(signal.SIGHUP)
         end = time.monotonic() + READY_S
         while self.log_text().count('reload:') == before:
@@ -132,19 +132,23 @@ def apart():
     return {name: reason.strip() for name, reason in lines}
 
 
-def play(director, story, wires):
-    """What a director does in a story: (step, what is compared, how) a step."""
+def play(director, story, wires, pace):
+    """What a director does in a story: (step, what is compared, how) a step. `pace` holds when each step
+    began at the other director, in seconds, and it begins no earlier here; if empty, it is filled."""
     try:
         director.start(story)
         await_ready(wires)
-        begun, before, seen = time.monotonic(), 0, []
-        for at, word, fields in story['steps']:
+        begun, before, seen, times = time.monotonic(), 0, [], []
+        for (at, word, fields), there in itertools.zip_longest(story['steps'], pace, fillvalue=0):
             pause = at - before
             before = at
             if pause >= PAUSE_MS:
                 seen.append((f'before {at}ms', 'frames', wires.gather(0, 0, pause / 1000), b''))
+            time.sleep(max(0, begun + there - time.monotonic()))
+            times.append(time.monotonic() - begun)
             if word != 'wait':
                 seen.append(step(director, wires, word, fields, begun))
+        pace[:] = times
         return [(label, kind, heard(story, what) if kind == 'frames' else what, sent) for label, kind, what, sent in seen]
     finally:
         director.stop()
@@ -378,21 +382,22 @@ def compare(lane, equal):
         try:
             lab.build()
             wires, kernel = lab.Wires(), guest.Kernel(work)
-            answers = [attempt(kernel, story, wires) for story in lane]
+            paces = [[] for _ in lane]
+            answers = [attempt(kernel, story, wires, pace) for story, pace in zip(lane, paces)]
             kernel.end()
             ours = Tapvs(work)
-            for story, answer in zip(lane, answers):
-                if report(story, answer, attempt(ours, story, wires)):
+            for story, answer, pace in zip(lane, answers, paces):
+                if report(story, answer, attempt(ours, story, wires, pace)):
                     equal.write(story['name'] + '\n')
                     equal.flush()
         finally:
             lab.destroy()
 
 
-def attempt(director, story, wires):
+def attempt(director, story, wires, pace):
     """What a director did in a story, or why that failed."""
     try:
-        return play(director, story, wires)
+        return play(director, story, wires, pace)
     except guest.Refused as why:
         return f'{director.name}: {why}'
 

@@ -24,10 +24,10 @@ balance "$ROOT/examples/nat.rules"
 same "the first 15 connections in wrr's order" 321121321121321 "$(get cl 15 http://10.77.1.100/ | tr -d 'web\n')"
 same "36 more requests are shared 3:2:1" "web1×18 web2×12 web3×6" "$(get cl 36 http://10.77.1.100/ | shares)"
 
-expect "ping to the virtual address" on cl ping -c 3 -i 0.2 -W 1 10.77.1.100
-expect "ping to the director itself" on cl ping -c 1 -W 1 10.77.1.1
-expect "ping through the director to a server" on cl ping -c 1 -W 1 10.77.2.12
-expect "ping from a server to its gateway" on s1 ping -c 1 -W 1 10.77.2.1
+echoes "ping to the virtual address" cl 10.77.1.100
+echoes "ping to the director itself" cl 10.77.1.1
+echoes "ping through the director to a server" cl 10.77.2.12
+echoes "ping from a server to its gateway" s1 10.77.2.1
 
 table >"$WORK/table"
 holds "the table names the service" '^TCP +10\.77\.1\.100:80 wrr' "$WORK/table"

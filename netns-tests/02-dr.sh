@@ -25,7 +25,7 @@ capture director lb tap-wan
 # Three to pass the first round of a fresh wrr service (see 01-nat), then six whole cycles.
 same "one each in the first round" "web1×1 web2×1 web3×1" "$(get cl 3 http://10.77.1.100/ | shares)"
 same "36 more requests are shared 3:2:1" "web1×18 web2×12 web3×6" "$(get cl 36 http://10.77.1.100/ | shares)"
-expect "ping to the virtual address" on cl ping -c 2 -i 0.2 -W 1 10.77.1.100
+echoes "ping to the virtual address" cl 10.77.1.100
 
 on cl ip neigh flush all
 same "and after the client forgot its neighbours" "web1×3 web2×2 web3×1" "$(get cl 6 http://10.77.1.100/ | shares)"

@@ -16,7 +16,7 @@ director_host br-wan br-lan
 host cl
 wire cl eth0 br-wan 10.77.1.2/24
 gateway cl 10.77.1.1
-for bridge in br-wan br-lan; do on lb ethtool -K "$bridge" tx off >/dev/null 2>&1; done
+for bridge in br-wan br-lan; do on lb ethtool -K "$bridge" tx off >/dev/null 2>&1; patient lb "$bridge"; done
 ip -n "${PFX}lb" addr add 10.77.1.9/24 dev br-wan
 ip -n "${PFX}lb" addr add 10.77.2.9/24 dev br-lan
 ip -n "${PFX}lb" rule add from 10.77.2.9 lookup 100

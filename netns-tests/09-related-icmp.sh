@@ -63,7 +63,7 @@ on cl ip route flush cache
 # TCP finds the narrow link by itself: a megabyte upwards, whole.
 "$PYTHON" "$HERE/host.py" noise 1000000 9 >"$WORK/noise"
 same "a megabyte through the narrow link" "$(sha256sum <"$WORK/noise" | cut -d' ' -f1)" \
-    "$(on cl curl -sS -m 10 -T "$WORK/noise" http://10.77.1.100/ 2>&1)"
+    "$(on cl curl -sS -m 100 -T "$WORK/noise" http://10.77.1.100/ 2>&1)"
 
 captured client
 same "no server and no router shows its address" 0 \

@@ -12,7 +12,7 @@ count=${COUNT:-2000}
 # short METHOD: each request on a connection of its own; all must answer 200 from the virtual address.
 short() {
     local started=$EPOCHREALTIME
-    on cl curl -sS -m 60 --noproxy '*' --retry 0 -o /dev/null -w '%{http_code} %{num_connects}\n' \
+    on cl curl -sS -m 100 --noproxy '*' --retry 0 -o /dev/null -w '%{http_code} %{num_connects}\n' \
         "http://10.77.1.100/?[1-$count]" >"$WORK/short" 2>"$WORK/short.err"
     same "$1: $count short connections, each answered" "$count" "$(grep -cx '200 1' "$WORK/short")"
     same "$1: not one error" "" "$(sort -u "$WORK/short.err" | head -n 3)"

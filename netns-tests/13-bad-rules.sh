@@ -24,7 +24,7 @@ RULES
 bad() {
     local what=$1 word=$2 status
     with "$3"
-    on lb timeout 5 "$TAPVS" check "$WORK/rules" >"$WORK/check.out" 2>"$WORK/check.err"
+    on lb timeout 60 "$TAPVS" check "$WORK/rules" >"$WORK/check.out" 2>"$WORK/check.err"
     same "$what: check's exit code" 3 "$?"
     holds "$what: names file, line and column" 'rules:5:[0-9]+' "$WORK/check.err"
     if grep -qiF -- "$word" "$WORK/check.err"; then
@@ -32,7 +32,7 @@ bad() {
     else
         failed "$what: says \"$word\"" "$(cat "$WORK/check.err")"
     fi
-    on lb timeout 5 "$TAPVS" run -r "$WORK/rules" >"$WORK/run.out" 2>"$WORK/run.err"
+    on lb timeout 60 "$TAPVS" run -r "$WORK/rules" >"$WORK/run.out" 2>"$WORK/run.err"
     status=$?
     same "$what: run's exit code" 3 "$status"
     lacks "$what: never ready" ready "$WORK/run.out"

@@ -86,9 +86,10 @@ alike "and ends the daemons" "" "$("$TAPVS" ipvsadm -L --daemon)"
 # watch wants a terminal, which script gives it; what it prints is the screen's bytes.
 # --foreground: a command behind timeout may not set the terminal up where $SHELL, which script starts, stays its leader.
 start "$WORK/watch.out" ip netns exec "${PFX}lb" "$HERE/as-ipvsadm" env TERM=xterm \
-    script -qfc "stty cols 100 rows 30; timeout --foreground 5 watch -n 0.5 -t ipvsadm -Ln" "$WORK/watch"
-until_true 5 grep -q 'RemoteAddress:Port' "$WORK/watch" || failed "watch shows the listing" "$(cat "$WORK/watch.out")"
+    script -qfc "stty cols 100 rows 30; timeout --foreground 600 watch -n 0.5 -t ipvsadm -Ln" "$WORK/watch"
+until_true grep -q 'RemoteAddress:Port' "$WORK/watch" || failed "watch shows the listing" "$(cat "$WORK/watch.out")"
 "$TAPVS" ipvsadm -A -t 10.77.1.100:8081 -s rr
-expect "watch shows what changes" until_true 4 grep -q '10\.77\.1\.100:8081 rr' "$WORK/watch"
+expect "watch shows what changes" until_true grep -q '10\.77\.1\.100:8081 rr' "$WORK/watch"
 lacks "and nothing else" 'rror|cannot|denied' "$WORK/watch"
+stop "$STARTED"
 finish

@@ -16,12 +16,12 @@ export TAPVS_SOCKET="$WORK/tapvs.sock"
 
 # asks COUNT PORT [HOST [VIP]]: who answered.
 asks() { get "${3:-cl}" "$1" "http://$(bare "$(at 1 "${4:-100}")"):$2/" | shares; }
-# question: who answers a datagram, by its name.
-question() { on cl env WAIT=2 "$PYTHON" "$HERE/host.py" probe 64 "$(at 1 100)" 5353 | sed -n 's/^reply \(.*\): .*/\1/p'; }
+# question PORT: who answers a datagram, by its name.
+question() { on cl "$PYTHON" "$HERE/host.py" probe 64 "$(at 1 100)" "$1" | sed -n 's/^reply \(.*\): .*/\1/p'; }
 # Templates speak of no port of the client's.
 templates() { "$TAPVS" ipvsadm -Lnc | awk '$1 == "TCP" && $4 ~ /:0$/' | wc -l; }
 # shellcheck disable=SC2317 # `until_true` calls it
-no_udp() { [ "$("$TAPVS" ipvsadm -Lnc | grep -c '^UDP')" = 0 ]; }
+is_over() { local all; all=$("$TAPVS" ipvsadm -Lnc) && ! grep -q '^UDP.*:5354 ' <<<"$all"; }
 
 persistence() {
     local i vip any mask
@@ -44,12 +44,14 @@ persistence() {
         echo "-A -t $vip:8080 -s rr -p 300"
         echo "-A -t $vip:8081 -s rr -p 300 -M $mask"
         echo "-A -t $any:0 -s rr -p 300"
-        echo "-A -u $vip:5353 -s rr -p 2"
+        echo "-A -u $vip:5353 -s rr -p 300"
+        echo "-A -u $vip:5354 -s rr -p 2"
         for i in 1 2 3; do
             echo "-a -t $vip:8080 -r $(bare "$(at 2 1$i)"):8080 -m"
             echo "-a -t $vip:8081 -r $(bare "$(at 2 1$i)"):8081 -m"
             echo "-a -t $any:0 -r $(bare "$(at 2 1$i)"):0 -m"
             echo "-a -u $vip:5353 -r $(bare "$(at 2 1$i)"):5353 -m"
+            echo "-a -u $vip:5354 -r $(bare "$(at 2 1$i)"):5353 -m"
         done
     } >"$WORK/rules"
     balance "$WORK/rules"
@@ -85,10 +87,11 @@ group() {
 
 expire() {
     local first
-    first=$(question)
-    same "datagrams stay as well" "$first $first" "$(question) $(question)"
-    expect "the template goes when its time is over" until_true 8 no_udp
-    case $(question) in
+    first=$(question 5353)
+    same "datagrams stay as well" "$first $first" "$(question 5353) $(question 5353)"
+    first=$(question 5354)
+    expect "the template goes when its time is over" until_true is_over
+    case $(question 5354) in
     "$first" | '') failed "then the next server is taken" ;;
     *) passed "then the next server is taken" ;;
     esac

@@ -19,7 +19,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 cat "$WORK/key" "$WORK/cert" >"$CERT"
 
 # asks HOST SCHEME COUNT: who answered.
-asks() { on "$1" curl -sSk -m 5 --noproxy '*' "$2://$(bare "$(at 1 100)")/?[1-$3]" 2>&1 | shares; }
+asks() { on "$1" curl -sSk -m 60 --noproxy '*' "$2://$(bare "$(at 1 100)")/?[1-$3]" 2>&1 | shares; }
 
 marked_group() {
     local i table mark=$2 six=${3:-} vip mine theirs

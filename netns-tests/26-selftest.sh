@@ -38,9 +38,6 @@ lay() {
     [ "$method" != -i ] || decap s1
 }
 
-# shellcheck disable=SC2317 # `until_true` calls it
-listens() { on s1 grep -q ':04D2 ' /proc/net/tcp /proc/net/tcp6; }
-
 # send NAME: the file from the client to the virtual address, whole, within the time.
 send() {
     local listen=TCP4-LISTEN:1234 connect
@@ -48,9 +45,9 @@ send() {
     [ "$FAMILY" = 4 ] || { listen=TCP6-LISTEN:1234,ipv6only=1; connect="TCP6:$(bare "$(at 1 100)"):1234"; }
     rm -f "$WORK/arrived"
     start "$WORK/listen" ip netns exec "${PFX}s1" socat -u "$listen" "CREATE:$WORK/arrived"
-    until_true 3 listens || die "socat does not listen: $(cat "$WORK/listen")"
-    expect "IPv$FAMILY $1: the file is sent" on cl timeout 10 socat -u "OPEN:$WORK/file" "$connect"
-    until_true 3 cmp -s "$WORK/file" "$WORK/arrived"
+    listening s1 1234
+    expect "IPv$FAMILY $1: the file is sent" on cl timeout 300 socat -u "OPEN:$WORK/file" "$connect"
+    until_true cmp -s "$WORK/file" "$WORK/arrived"
     expect "IPv$FAMILY $1: it arrives as it was" cmp "$WORK/file" "$WORK/arrived"
 }
 

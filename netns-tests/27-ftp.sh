@@ -54,7 +54,7 @@ isolate_network=NO
 END
     chown root "$WORK/$1.conf"
     start "$WORK/$1.log" ip netns exec "$PFX$1" vsftpd "$WORK/$1.conf"
-    until_true 5 on "$1" bash -c ": </dev/tcp/::1/$2" || { cat "$WORK/$1.log"; die "vsftpd on $1"; }
+    until_true on "$1" bash -c ": </dev/tcp/::1/$2" || { cat "$WORK/$1.log"; die "vsftpd on $1"; }
 }
 
 head -c 1500000 /dev/urandom >"$WORK/file"
@@ -82,7 +82,7 @@ balance "$WORK/rules"
 
 FTP4=ftp://10.77.1.100
 FTP6="ftp://[fd77:1::100]"
-fetch() { on cl curl -sS -m 10 -g --noproxy '*' "$@"; }
+fetch() { on cl curl -sS -m 100 -g --noproxy '*' "$@"; }
 sum() { sha256sum | cut -d ' ' -f 1; }
 WANT=$(sum <"$WORK/file")
 
@@ -135,7 +135,7 @@ same "what was put is what arrived" "$WANT×$put" "$(cat_all() {
 # lftp keeps one control connection for many transfers, so answers of different lengths follow each other.
 for url in "$FTP4" "$FTP6"; do
     for passive in on off; do
-        on cl lftp -c "set net:timeout 5; set net:max-retries 1; set ftp:passive-mode $passive; \
+        on cl lftp -c "set net:timeout 100; set net:max-retries 1; set ftp:passive-mode $passive; \
             set ftp:prefer-epsv no; set cmd:fail-exit yes; set xfer:clobber on; open $url; \
             ls; get file -o $WORK/got1; ls; get file -o $WORK/got2; put $WORK/file -o in/lftp$put; \
             get in/lftp$put -o $WORK/got3; ls in" >"$WORK/lftp.out" 2>&1 \
@@ -150,6 +150,8 @@ done
 for name in cl s1 s2; do on "$name" ethtool -K eth0 tx on tso on >/dev/null 2>&1; done
 modes "offloaded"
 
+# To each server, for those from before may have been forgotten.
+same "active ones go to both" "s1×1 s2×1" "$(for _ in 1 2; do fetch -P - "$FTP4/who"; done | shares)"
 "$TAPVS" ipvsadm -Lnc >"$WORK/conns"
 holds "active data connections are listed" '10\.77\.1\.2:[0-9]+ +10\.77\.1\.100:20 +10\.77\.2\.11:20$' "$WORK/conns"
 holds "and one below the server's own port" '10\.77\.1\.100:20 +10\.77\.2\.12:2120$' "$WORK/conns"
@@ -158,8 +160,9 @@ holds "the helper is shown as the kernel's is" '^TCP  21      [1-9][0-9]* +ftp' 
 
 # Without the helper the same transfer fails.
 sed -i '/modprobe/d' "$WORK/rules"
-kill -HUP "$DIRECTOR"
-until_true 5 bash -c "! '$TAPVS' proc ip_vs_app | grep -q ftp"
+reload
+"$TAPVS" proc ip_vs_app >"$WORK/apps"
+lacks "the helper goes with its line" ftp "$WORK/apps"
 refuse "without the helper nobody comes through" fetch --disable-epsv -m 3 "$FTP4/who"
 "$TAPVS" check --lint "$WORK/rules" >"$WORK/lint"
 holds "which the lint tells" 'rules:9: .*modprobe ip_vs_ftp.*\[ftp-helper\]' "$WORK/lint"

@@ -12,7 +12,7 @@
   host.py noise BYTES SEED              seeded bytes on standard output
   host.py probe TTL ADDRESS PORT [SIZE] sends a UDP datagram, prints what came back: `reply TEXT`, or
                                         `error TYPE CODE from ADDRESS about ADDRESS:PORT [mtu N]`, or `silence`,
-                                        $WAIT seconds long
+                                        $WAIT seconds long (60)
 """
 import hashlib
 import os
@@ -142,7 +142,7 @@ def tcp(name, address, port):
 
 
 def talk(address, port):
-    with socket.create_connection((address, int(port)), timeout=5) as stream, stream.makefile('rwb') as lines:
+    with socket.create_connection((address, int(port)), timeout=60) as stream, stream.makefile('rwb') as lines:
         for line in sys.stdin.buffer:
             lines.write(line)
             lines.flush()
@@ -200,7 +200,7 @@ def probe(ttl, address, port, size='5'):
         sock.setsockopt(socket.IPPROTO_IPV6, 23, 3)  # IPV6_MTU_DISCOVER = IPV6_PMTUDISC_PROBE
         sock.setsockopt(socket.IPPROTO_IPV6, 25, 1)  # IPV6_RECVERR
     sock.sendto(b'x' * int(size), (address, int(port)))
-    until = time.monotonic() + float(os.environ.get('WAIT', '2'))
+    until = time.monotonic() + float(os.environ.get('WAIT', '60'))
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     while (left := until - time.monotonic()) > 0:

@@ -17,11 +17,16 @@ set -u -o pipefail
 export LC_ALL=C
 # The checks read the account of frames from the log, which is written at this level.
 export RUST_LOG=info
+# What else may stand in somebody's environment has no say: rights, places, proxies.
+umask 022
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+unset http_proxy https_proxy ftp_proxy all_proxy HTTPS_PROXY FTP_PROXY ALL_PROXY RUNTIME_DIRECTORY
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
 TAPVS=${TAPVS:-$ROOT/target/debug/tapvs}
-LIMIT=${LIMIT:-180}
+# Seconds. For what hangs, not for what is slow: the slowest machine needs less.
+LIMIT=${LIMIT:-1200}
 # Drop reasons that this test allows; a test that expects one sets DROPS before `finish`.
 DROPS=${DROPS:-}
 
@@ -33,7 +38,19 @@ unset TAPVS_TEST_LIMITED
 
 NAME=$(basename "$0" .sh)
 PFX=tv$$-
-WORK=$(mktemp -d "${TMPDIR:-/tmp}/tapvs-$NAME.XXXXXX")
+# open_to_all DIR: whether anybody may walk into it.
+open_to_all() {
+    local dir
+    dir=$(readlink -e "$1") || return 1
+    while case $(stat -c %A "$dir") in *[xt]) [ "$dir" != / ] ;; *) return 1 ;; esac; do dir=$(dirname "$dir"); done
+}
+# The path of a socket is short, and others than root come here; a TMPDIR that cannot have both is not asked.
+TMPDIR=${TMPDIR:-/tmp}
+{ [ "${#TMPDIR}" -le 40 ] && open_to_all "$TMPDIR"; } || TMPDIR=/tmp
+export TMPDIR
+WORK=$(mktemp -d "$TMPDIR/tapvs-$NAME.XXXXXX") || exit 1
+# Nobody's configuration of curl or lftp.
+export HOME=$WORK
 # Namespaces of the network share the file system: each test has a control socket of its own.
 export TAPVS_SOCKET=$WORK/tapvs.sock
 PYTHON=$(command -v /usr/bin/python3 || command -v python3 || echo python3)
@@ -75,11 +92,13 @@ leave_logs() {
     tail -n 40 "$WORK/director.log" | sed 's/^/  | /'
 }
 
-# Ends one process that we started: TERM, two seconds, KILL.
+# Ends one process that we started: TERM, and KILL if half a minute later it is still there. One that has ended
+# and been waited for may have left its number to somebody else's.
 stop() {
     local pid=$1 _
+    grep -qsx "PPid:[[:space:]]*$$" "/proc/$pid/status" || return 0
     kill -TERM "$pid" 2>/dev/null || return 0
-    for _ in {1..40}; do
+    for _ in {1..600}; do
         kill -0 "$pid" 2>/dev/null || { wait "$pid" 2>/dev/null; return 0; }
         sleep 0.05
     done
@@ -124,12 +143,14 @@ host() {
         ip netns add "$PFX$host" || die "cannot make the namespace of $host"
         HOSTS+=("$host")
         if [ "${V6:-no}" = yes ]; then
-            on "$host" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
+            on "$host" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0 \
+                net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
                 net.ipv6.conf.default.accept_ra=0 net.ipv6.conf.default.router_solicitations=0
         else
             on "$host" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
         fi
-        on "$host" sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+        # A namespace begins with what the machine's own IPv4 was told.
+        on "$host" sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.{all,default}.{rp_filter,arp_ignore,arp_announce}=0
         ip -n "$PFX$host" link set lo up
     done
 }
@@ -159,6 +180,7 @@ wire() {
     ip -n "${PFX}lb" link set "$peer" master "$bridge" up
     on "$host" ethtool -K "$dev" tx off >/dev/null 2>&1
     ip -n "$PFX$host" link set "$dev" up
+    patient "$host" "$dev"
     for address in "$@"; do
         case $address in
         *:*) ip -n "$PFX$host" addr add "$address" dev "$dev" nodad ;;
@@ -166,6 +188,9 @@ wire() {
         esac || die "cannot give $host the address $address"
     done
 }
+
+# patient HOST DEV: a director that the machine holds up for some seconds is no neighbour that is gone.
+patient() { on "$1" sysctl -eqw net.ipv{4,6}.neigh."$2".mcast_{re,}solicit=60; }
 
 # gateway HOST ADDRESS...: the host's default routes, one for each family given.
 gateway() {
@@ -184,12 +209,11 @@ router() {
 # mac HOST DEV: the link address of a host's wire.
 mac() { on "$1" cat "/sys/class/net/$2/address"; }
 
-# until_true SECONDS COMMAND...: waits until the command succeeds, and four times as long as that before it
-# is given up: the machine may be busy with something else.
+# until_true COMMAND...: waits until the command succeeds; only what never happens is given up, after a minute
+# and more: the machine may be busy with something else. What is waited for must not hold for a moment too early.
 until_true() {
-    local rounds=$(($1 * 80)) round
-    shift
-    for ((round = 0; round < rounds; round++)); do
+    local _
+    for _ in {1..1200}; do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.05
     done
@@ -262,6 +286,8 @@ next_street() {
 start() {
     local log=$1
     shift
+    # What an earlier one said would be taken for this one's word.
+    : >"$log"
     "$@" >"$log" 2>&1 </dev/null &
     STARTED=$!
     PIDS+=("$STARTED")
@@ -279,8 +305,14 @@ balance() {
         >"$WORK/director.out" 2>"$WORK/director.log" </dev/null &
     DIRECTOR=$!
     PIDS+=("$DIRECTOR")
-    until_true 5 grep -qx ready "$WORK/director.out" || die "tapvs did not say ready"
+    until_true is_said_or_over || die "tapvs did not say ready"
+    grep -qx ready "$WORK/director.out" || die "tapvs ended before it was ready"
+    # What leaves a port of a bridge before the kernel has heard of it is lost.
+    until_true on lb sh -c '! grep -qsvx 3 /sys/class/net/*/brport/state' || die "a port of a bridge carries nothing"
 }
+is_said_or_over() { grep -qx ready "$WORK/director.out" || gone "$DIRECTOR"; }
+# gone PID: whether one that we started has ended.
+gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # reload: has the director read its rules again, and waits until that has ended, in whatever way. It looks
 # often, since 18-reload does this a thousand times.
@@ -288,7 +320,7 @@ reload() {
     local before _
     before=$(reloads)
     kill -HUP "$DIRECTOR"
-    for _ in {1..2000}; do
+    for _ in {1..30000}; do
         [ "$(reloads)" -gt "$before" ] && return
         sleep 0.002
     done
@@ -307,7 +339,7 @@ helper() {
     local log="$WORK/$1.$2.$4.log" address=${5:-}
     [ -n "$address" ] || { address=0.0.0.0; [ "$FAMILY" = 6 ] && address=::; }
     start "$log" ip netns exec "$PFX$1" "$PYTHON" "$HERE/host.py" "$2" "$3" "$address" "$4"
-    until_true 5 grep -q listening "$log" || { cat "$log"; die "$2 on $1 does not listen"; }
+    until_true grep -q listening "$log" || { cat "$log"; die "$2 on $1 does not listen"; }
 }
 
 # as_told FILE HOST ADDRESS: runs on the host the script that tapvs prints for the server ADDRESS.
@@ -315,47 +347,119 @@ as_told() {
     "$TAPVS" realserver -r "$1" --server "$3" >"$WORK/$2.sh" 2>"$WORK/$2.err" \
         || { cat "$WORK/$2.err"; die "tapvs realserver --server $3"; }
     [ -s "$WORK/$2.sh" ] || die "tapvs realserver printed nothing for $3"
-    on "$2" env PATH="$(dirname "$TAPVS"):$PATH" timeout 5 sh -e "$WORK/$2.sh" >"$WORK/$2.told" 2>&1 \
+    on "$2" env PATH="$(dirname "$TAPVS"):$PATH" timeout 60 sh -e "$WORK/$2.sh" >"$WORK/$2.told" 2>&1 \
         || { cat "$WORK/$2.sh" "$WORK/$2.told"; die "the script for $3 failed"; }
 }
 
 # decap HOST [OPTION …]: takes tunnels off there by our own binary; waits for `ready`.
 decap() {
     start "$WORK/$1.decap" ip netns exec "$PFX$1" "$TAPVS" realserver --decap "${@:2}"
-    until_true 5 grep -qx ready "$WORK/$1.decap" || { cat "$WORK/$1.decap"; die "decap on $1 is not ready"; }
+    until_true grep -qx ready "$WORK/$1.decap" || { cat "$WORK/$1.decap"; die "decap on $1 is not ready"; }
 }
+
+# listening HOST PORT: waits until somebody on the host listens at the TCP port.
+listening() { until_true listens "$@" || die "nobody on $1 listens at $2"; }
+# A state of 0A is LISTEN.
+listens() { on "$1" grep -qsE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$2") [0-9A-F:]+ 0A " /proc/net/tcp /proc/net/tcp6; }
 
 # get HOST COUNT URL: so many requests one after the other, each a connection of its own (the
 # server speaks HTTP/1.0); prints one answer a line.
-get() { on "$1" curl -sS -m 5 --noproxy '*' "$3?[1-$2]" 2>&1; }
+get() { on "$1" curl -sS -m 60 --noproxy '*' "$3?[1-$2]" 2>&1; }
+
+# hold HOST ADDRESS PORT: a connection to a tcp echo of host.py that stays open until `let_go`. What is answered
+# comes to $WORK/held.
+hold() {
+    mkfifo "$WORK/hold"
+    : >"$WORK/held"
+    ip netns exec "$PFX$1" "$PYTHON" "$HERE/host.py" talk "$2" "$3" <"$WORK/hold" >"$WORK/held" 2>&1 &
+    HELD=$!
+    PIDS+=("$HELD")
+    exec 7>"$WORK/hold"
+    says before || die "the held connection does not answer: $(cat "$WORK/held")"
+}
+# says WORD: over the connection that is held; whether it is answered.
+says() { echo "$1" >&7 && until_true is_answered "$1" && grep -q "$1" "$WORK/held"; }
+is_answered() { grep -q "$1" "$WORK/held" || gone "$HELD"; }
+let_go() { exec 7>&-; }
+
+# echoes WHAT HOST [OPTION …] ADDRESS: a ping is answered, whenever.
+echoes() { expect "$1" on "$2" ping -c 1 -W 60 "${@:3}"; }
+
+# streams WHAT HOST SERVER ADDRESS [OPTION …]: iperf3 from the host to the address, at a listener of its own on
+# the server; one that has just served may still be busy with that.
+streams() {
+    local listener
+    start "$WORK/iperf3" ip netns exec "$PFX$3" iperf3 -s -1
+    listener=$STARTED
+    listening "$3" 5201
+    expect "$1" on "$2" iperf3 -c "${@:4}" -f m
+    until_true gone "$listener" || failed "the listener of $1 ends"
+}
+
+# load HOST SERVICE [OPTION …]: wrk asks the service (ADDRESS:PORT) until `unload`, eight requests at a time;
+# goes on when the first have come. Until then and while it is counted, hardly anybody else may ask.
+load() {
+    LOADED=$(connections)
+    start "$WORK/wrk" ip netns exec "$PFX$1" wrk -t 1 -c 8 -d 3600s --timeout 60s "${@:3}" "http://$2/"
+    LOAD=$STARTED
+    until_true has_loaded 1 || die "wrk does not begin: $(cat "$WORK/wrk")"
+}
+# unload COUNT: ends it when there were at least so many requests, and it sums up; none may have failed.
+unload() {
+    # What is under way is a connection and no request yet.
+    until_true has_loaded $(($1 + 64)) || failed "there were $1 requests"
+    until_true is_unloaded || die "wrk does not end"
+    lacks "no request failed" 'Socket errors|Non-2xx|unable' "$WORK/wrk"
+    at_least "requests meanwhile" "$1" "$(awk '/requests in/ { print $1 }' "$WORK/wrk")"
+}
+is_unloaded() { kill -INT "$LOAD"; gone "$LOAD"; }
+has_loaded() { [ "$(connections)" -ge $((LOADED + $1)) ]; }
+# connections: how many the director has had until this moment.
+connections() { "$TAPVS" proc --json ip_vs_stats | sed -n 's/.*"live":{"connections":\([0-9]*\),.*/\1/p'; }
 
 # shares: how often each line occurs, as `a×3 b×2`, sorted by name.
 shares() { sort | uniq -c | awk '{ printf "%s%s×%s", (NR > 1 ? " " : ""), $2, $1 } END { print "" }'; }
 
 # ---- captures ------------------------------------------------------------------------------------------
 
-# capture NAME HOST DEV [FILTER]: from now on; waits until tcpdump listens. In immediate mode each frame takes
-# a snapshot's whole size of its buffer, so that needs to be large (KiB).
+# capture NAME HOST DEV [FILTER]: from now on; waits until tcpdump listens. Its buffer (KiB) has room for all that
+# a test sends, should it not come to read meanwhile; in immediate mode there would be room for few frames.
 capture() {
     local name=$1 host=$2 dev=$3
     shift 3
     start "$WORK/$name.tcpdump" ip netns exec "$PFX$host" \
-        tcpdump -i "$dev" -n -U --immediate-mode -s 0 -B 65536 -w "$WORK/$name.pcap" "$@"
+        tcpdump -i "$dev" -n -U -s 0 -B 65536 -w "$WORK/$name.pcap" "$@"
     declare -g "CAPTURE_${name//-/_}=$STARTED"
-    until_true 5 grep -q 'listening on' "$WORK/$name.tcpdump" \
+    until_true grep -q 'listening on' "$WORK/$name.tcpdump" \
         || { cat "$WORK/$name.tcpdump"; die "tcpdump does not listen on $host:$dev"; }
+    until_true answers_usr1 "$STARTED" || die "tcpdump on $host:$dev does not tell how far it is"
 }
+answers_usr1() { (($(sed -n 's/^SigCgt:[[:space:]]*/0x/p' "/proc/$1/status") & 0x200)); }
 
-# captured NAME...: ends these captures; the frames are in $WORK/NAME.pcap.
+# captured NAME...: ends these captures when all that has come until now is written; the frames are in
+# $WORK/NAME.pcap.
 captured() {
     local name pid
-    sleep 0.2
     for name in "$@"; do
         pid="CAPTURE_${name//-/_}"
+        until_true is_written "$name" "${!pid}" || die "the capture $name does not end: $(cat "$WORK/$name.tcpdump")"
         stop "${!pid}"
         grep -q '^0 packets dropped by kernel' "$WORK/$name.tcpdump" \
             || echo "  note: the capture $name is not whole: $(grep dropped "$WORK/$name.tcpdump")"
     done
+}
+
+# is_written NAME PID: whether tcpdump, asked now, has written as many frames as the kernel has for it.
+is_written() {
+    local log=$WORK/$1.tcpdump before _
+    before=$(grep -c 'dropped by kernel' "$log")
+    kill -USR1 "$2"
+    for _ in {1..100}; do
+        [ "$(grep -c 'dropped by kernel' "$log")" -gt "$before" ] && break
+        sleep 0.02
+    done
+    sed -n 's/^tcpdump: \([0-9]*\) packets* captured, \([0-9]*\) packets* received.*, \([0-9]*\) packets* dropped by kernel.*/\1 \2 \3/p' \
+        "$log" | awk 'END { exit !(NR && $1 + $3 >= $2) }'
 }
 
 # frames NAME [FILTER]: how many captured frames pass the filter.
@@ -418,7 +522,7 @@ table() {
     local before
     before=$(wc -l <"$WORK/director.log")
     kill -USR1 "$DIRECTOR"
-    until_true 3 accounted_after "$before" || die "SIGUSR1 did not log the table"
+    until_true accounted_after "$before" || die "SIGUSR1 did not log the table"
     tail -n "+$((before + 1))" "$WORK/director.log" | plain_log \
         | sed -n '/IP Virtual Server/,/frames: received/p' | grep -v 'frames: received'
 }
@@ -436,14 +540,10 @@ finish() {
 
 # end_director: SIGTERM, exit code 0, accounting.
 end_director() {
-    local status _
+    local status
     kill -TERM "$DIRECTOR" 2>/dev/null
-    for _ in {1..100}; do
-        kill -0 "$DIRECTOR" 2>/dev/null || break
-        sleep 0.05
-    done
-    if kill -0 "$DIRECTOR" 2>/dev/null; then
-        failed "tapvs ends within 5 s of SIGTERM"
+    if ! until_true gone "$DIRECTOR"; then
+        failed "tapvs ends after SIGTERM"
         kill -KILL "$DIRECTOR"
     fi
     wait "$DIRECTOR"

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
@@ -31,6 +32,9 @@ const ANNOUNCE_BATCH: usize = 256;
 /// Real servers that cannot be sent to and are told by name.
 const LOST_SERVERS_MAX: usize = 32;
 
+/// Times the usual portion of a change that a single service may take.
+const WHOLE_SERVICE: usize = 2;
+
 /// Connections whose timers are looked at in one go: a mass expiry holds packets up for a fraction of a
 /// millisecond, and more can be forgotten in a turn than are made in one.
 const EXPIRE_BUDGET: usize = 256;
@@ -54,6 +58,49 @@ pub struct Engine {
     to_announce: Vec<IpAddr>,
     /// More connections may be due than were forgotten in one go.
     expiring: bool,
+    /// How often the ground state has changed.
+    edition: u64,
+}
+
+/// What makes one ground state another, found out without the engine that it is for.
+#[derive(Debug)]
+pub struct Change {
+    /// The new state; when it is in force, what is left of the old one.
+    config: Config,
+    wiring: bool,
+    commands: std::vec::IntoIter<Command>,
+}
+
+impl Change {
+    /// The change from `old` to `new`.
+    ///
+    /// # Errors
+    /// What the new configuration asks for that cannot be.
+    pub fn between(old: &Config, new: Config) -> Result<Self, Refusal> {
+        let wiring = !old.same_wiring(&new);
+        if wiring {
+            // A router for trying: it fails where the real one would, and then nothing has changed.
+            let links = new.ports.iter().map(|port| Some(link(port))).collect();
+            wire(&mut Router::new(Vec::new(), Rng::new(0)), Instant::ZERO, &new, links)?;
+        }
+        let commands = old.commands_to(&new).into_iter();
+        Ok(Self { config: new, wiring, commands })
+    }
+
+    /// Whether ports, addresses, routes, neighbours or marks are others.
+    pub const fn rewires(&self) -> bool {
+        self.wiring
+    }
+
+    /// The state that it leads to, as long as it has not begun.
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
+    /// Forgets some of what is left when it is over, since all of it may take a while; true if there is more.
+    pub fn forget(&mut self, services: usize) -> bool {
+        (0..services).all(|_| self.config.services.pop_first().is_some())
+    }
 }
 
 impl Engine {
@@ -82,6 +129,7 @@ impl Engine {
             announced: None,
             to_announce: Vec::new(),
             expiring: false,
+            edition: 0,
         };
         engine.reload(Instant::ZERO, config.clone())?;
         Ok(engine)
@@ -90,6 +138,11 @@ impl Engine {
     /// What the operator has said up to now.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// A number that differs whenever [`config`](Self::config) may.
+    pub const fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// The link of a port.
@@ -108,25 +161,47 @@ impl Engine {
                 "ports, addresses, routes, neighbours and marks change by a reload".to_owned();
             return Err(Refusal::Host(why));
         }
-        let before = match command {
-            Command::Clear => self.config.services.keys().copied().collect(),
-            _ => Vec::new(),
-        };
+        if *command == Command::Clear {
+            if let Some(last) = self.last_service() {
+                while self.clear(now, &last, usize::MAX) {}
+            }
+            return Ok(());
+        }
         self.config.apply(command)?;
-        self.carry_out(now, command, &before);
+        self.edition += 1;
+        self.carry_out(now, command);
         self.fast.director.sweep(now);
         Ok(())
     }
 
-    /// Does to the director what the ground state has already agreed to; `cleared` are the services
-    /// that `-C` takes away.
-    fn carry_out(&mut self, now: Instant, command: &Command, cleared: &[ServiceKey]) {
+    /// The service that comes last, if there is any.
+    pub fn last_service(&self) -> Option<ServiceKey> {
+        self.config.services.last_key_value().map(|(key, _)| *key)
+    }
+
+    /// `-C` a few services at a time, for whoever cannot let packets wait: removes so many of those up to
+    /// `last`; true if there are more.
+    pub fn clear(&mut self, now: Instant, last: &ServiceKey, count: usize) -> bool {
+        self.edition += 1;
+        for _ in 0..count {
+            let first = self.config.services.first_entry().filter(|first| first.key() <= last);
+            let Some(first) = first else {
+                self.fast.director.sweep(now);
+                return false;
+            };
+            let (key, _) = first.remove_entry();
+            self.carry_out(now, &Command::DeleteService(key));
+        }
+        true
+    }
+
+    /// Does to the director what the ground state has already agreed to.
+    fn carry_out(&mut self, now: Instant, command: &Command) {
         let director = &mut self.fast.director;
         let done = match command {
             Command::AddService(spec) => director.add_service(spec.clone()),
             Command::EditService(spec) => director.edit_service(spec.clone()),
             Command::DeleteService(key) => director.remove_service(now, key),
-            Command::Clear => cleared.iter().try_for_each(|key| director.remove_service(now, key)),
             Command::AddDest(key, dest) => director.add_dest(key, dest.clone()),
             Command::EditDest(key, dest) => director.edit_dest(key, dest.clone()),
             Command::DeleteDest(key, dest) => director.remove_dest(now, key, *dest),
@@ -153,6 +228,7 @@ impl Engine {
             | Command::AddNeighbour { .. }
             | Command::AddMarkRule { .. }
             | Command::ClearMarkRules(_)
+            | Command::Clear
             | Command::StartDaemon(_)
             | Command::StopDaemon(_) => Ok(()),
         };
@@ -160,7 +236,6 @@ impl Engine {
         match command {
             Command::AddService(spec) => self.take_virtual(now, &spec.key),
             Command::DeleteService(key) => self.leave_virtual(key),
-            Command::Clear => cleared.iter().for_each(|key| self.leave_virtual(key)),
             _ => {}
         }
     }
@@ -196,22 +271,47 @@ impl Engine {
     /// # Errors
     /// What the configuration asks for that cannot be.
     pub fn reload(&mut self, now: Instant, new: Config) -> Result<(), Refusal> {
-        if !self.config.same_wiring(&new) {
-            let links = self.links_of(&new);
-            // A router for trying: it fails where the real one would, and then nothing has changed.
-            wire(&mut Router::new(Vec::new(), Rng::new(0)), now, &new, links.clone())?;
-            wire(&mut self.fast.router, now, &new, links)?;
+        let mut change = Change::between(&self.config, new)?;
+        self.begin(now, &mut change)?;
+        while self.proceed(now, &mut change, usize::MAX) {}
+        Ok(())
+    }
+
+    /// Begins a change from the present state: ports, routes, neighbours and marks are the new ones from
+    /// now on, and services as far as one [proceeds](Self::proceed). The change must be one from the state of
+    /// this [edition](Self::edition), and until it is over no other command or change may come. For whoever cannot let packets wait as long as [`reload`](Self::reload) takes.
+    ///
+    /// # Errors
+    /// What the configuration asks for that cannot be; nothing has changed.
+    pub fn begin(&mut self, now: Instant, change: &mut Change) -> Result<(), Refusal> {
+        if change.wiring {
+            let new = &change.config;
+            let links = self.links_of(new);
+            wire(&mut self.fast.router, now, new, links)?;
             let ports: Vec<_> = self.fast.router.links().collect();
             let ports: Vec<_> = ports.iter().map(|(id, link)| (*id, link.name.as_str())).collect();
             self.fast.marks = Marks::new(&new.marks, &ports, self.rng.fork(0));
         }
-        let commands = self.config.commands_to(&new);
-        self.config = new;
-        for command in commands {
-            self.carry_out(now, &command, &[]);
+        std::mem::swap(&mut self.config, &mut change.config);
+        self.edition += 1;
+        Ok(())
+    }
+
+    /// Goes on with a change that has begun, for about `budget` commands; a service is changed whole unless
+    /// it has many times as many servers. True if there is more to do.
+    pub fn proceed(&mut self, now: Instant, change: &mut Change, budget: usize) -> bool {
+        let mut done = 0;
+        while let Some(next) = change.commands.as_slice().first() {
+            let whole = !is_about_a_server(next);
+            if done >= budget && (whole || done >= budget.saturating_mul(WHOLE_SERVICE)) {
+                return true;
+            }
+            done += 1;
+            let Some(command) = change.commands.next() else { break };
+            self.carry_out(now, &command);
         }
         self.fast.director.sweep(now);
-        Ok(())
+        false
     }
 
     /// The ports of `new` by link: those that stay keep theirs.
@@ -356,19 +456,18 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// The port did not take a frame that was to be sent. Which one it was is not known any more: where
-    /// none was forwarded, it was one of our own.
-    pub fn refused(&mut self, _link: LinkId) {
+    /// A port did not take a frame that was to be sent, or not all of it; `own` is the
+    /// [packet's](Packet::own). To be told once a frame, however many pieces it was to leave in.
+    pub fn refused(&mut self, own: bool) {
         let later = &mut self.slow.counters;
-        if self.forwarded > 0 {
-            self.forwarded -= 1;
-            self.drops.add(DropReason::PortRefused);
-        } else if later.forwarded > 0 {
-            later.forwarded -= 1;
-            later.dropped.add(DropReason::PortRefused);
-        } else {
+        if own {
+            later.own_sent = later.own_sent.wrapping_sub(1);
             later.own_lost = later.own_lost.wrapping_add(1);
+            return;
         }
+        self.drops.add(DropReason::PortRefused);
+        // It was counted as forwarded, at once or after it had waited; the account adds the two.
+        self.forwarded = self.forwarded.wrapping_sub(1);
     }
 
     /// Who claimed our addresses since the last call.
@@ -432,8 +531,9 @@ impl Engine {
     }
 
     /// The account of frames for people: each reason for drops with its sentence, whom our addresses are
-    /// disputed by, and the next hops of real servers that cannot be sent to.
-    pub fn status(&self, now: Instant) -> String {
+    /// disputed by, and the next hops of real servers that cannot be sent to, as far as they were
+    /// [found](Self::lost_servers).
+    pub fn status(&self, lost: &BTreeSet<String>) -> String {
         let account = self.frames();
         let (account, _) = account.split_once("; drops:").unwrap_or((&account, ""));
         let mut text = format!("{account}\n");
@@ -449,7 +549,6 @@ impl Engine {
                 let _ = writeln!(text, "{count} {what}");
             }
         }
-        let lost = self.lost_servers(now);
         for line in lost.iter().take(LOST_SERVERS_MAX) {
             let _ = writeln!(text, "{line}");
         }
@@ -459,40 +558,50 @@ impl Engine {
         text
     }
 
-    /// A line for each way to a real server that ends: no route, or a neighbour that nobody knows.
-    fn lost_servers(&self, now: Instant) -> BTreeSet<String> {
-        let net = &self.fast.router;
-        let servers = self.config.services.values().flat_map(|(_, dests)| dests);
-        let lost = servers.filter_map(|server| {
-            let addr = server.dest.addr;
-            if net.is_local(addr) {
-                return None;
+    /// Puts into `lost` a line for each way to a real server that ends: no route, or a neighbour that nobody
+    /// knows. Looks at so many services behind `after`, and gives the last of them, or `None` if there is
+    /// no need to look further.
+    pub fn lost_servers(
+        &self,
+        now: Instant,
+        after: Option<ServiceKey>,
+        services: usize,
+        lost: &mut BTreeSet<String>,
+    ) -> Option<ServiceKey> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (key, (_, dests)) in self.config.services.range((from, Bound::Unbounded)).take(services)
+        {
+            for server in dests {
+                lost.extend(self.way_lost(now, server.dest.addr));
+                // What would not be printed is not looked for.
+                if lost.len() > LOST_SERVERS_MAX {
+                    return None;
+                }
             }
-            let Some(hop) = net.route(addr) else {
-                return Some(format!("no route leads to the server {addr}"));
-            };
-            let link = net.link(hop.link).filter(|link| link.tap)?;
-            let known = match net.neighbours().state(now, hop.link, hop.next) {
-                None => "has not been asked for, or did not answer",
-                Some(neigh::State::Incomplete) => "does not answer",
-                Some(_) => return None,
-            };
-            let via = if hop.next == addr {
-                String::new()
-            } else {
-                format!(" by the router {}", hop.next)
-            };
-            Some(format!("the server {addr}{via} on {} {known}", link.name))
-        });
-        let mut told = BTreeSet::new();
-        for line in lost {
-            // Packets wait for this, so that what would not be printed is not looked for.
-            if told.len() > LOST_SERVERS_MAX {
-                break;
-            }
-            told.insert(line);
+            last = Some(*key);
         }
-        told
+        last
+    }
+
+    /// Why a server cannot be sent to, if so.
+    fn way_lost(&self, now: Instant, addr: IpAddr) -> Option<String> {
+        let net = &self.fast.router;
+        if net.is_local(addr) {
+            return None;
+        }
+        let Some(hop) = net.route(addr) else {
+            return Some(format!("no route leads to the server {addr}"));
+        };
+        let link = net.link(hop.link).filter(|link| link.tap)?;
+        let known = match net.neighbours().state(now, hop.link, hop.next) {
+            None => "has not been asked for, or did not answer",
+            Some(neigh::State::Incomplete) => "does not answer",
+            Some(_) => return None,
+        };
+        let via =
+            if hop.next == addr { String::new() } else { format!(" by the router {}", hop.next) };
+        Some(format!("the server {addr}{via} on {} {known}", link.name))
     }
 
     /// The reasons for which packets were dropped so far, each with its count.
@@ -503,6 +612,11 @@ impl Engine {
         };
         DropReason::ALL.iter().map(count).filter(|&(_, count)| count > 0)
     }
+}
+
+/// Whether a command changes a service that the one before it was about.
+const fn is_about_a_server(command: &Command) -> bool {
+    matches!(command, Command::AddDest(..) | Command::EditDest(..) | Command::DeleteDest(..))
 }
 
 /// Whether a command is about ports, addresses, routes, neighbours or marks.
@@ -631,6 +745,28 @@ mod tests {
         let mut engine = busy(&[20, 21, 22]);
         assert_eq!(engine.reload(now, config(&[21])), Ok(()));
         assert_eq!(left(&engine), 4);
+    }
+
+    #[test]
+    fn a_change_in_portions_is_the_same_change_and_no_service_is_halfway() {
+        let (old, new): (Vec<u8>, Vec<u8>) = ((20..60).collect(), (50..90).collect());
+        let now = Instant::ZERO;
+        let (mut at_once, mut engine) = (busy(&old), busy(&old));
+        assert_eq!(at_once.reload(now, config(&new)), Ok(()));
+        let edition = engine.edition();
+        let mut change = Change::between(engine.config(), config(&new)).expect("possible");
+        assert!(!change.rewires());
+        assert_eq!(engine.begin(now, &mut change), Ok(()));
+        assert!(engine.edition() > edition && *engine.config() == config(&new));
+        let mut portions = 0;
+        while engine.proceed(now, &mut change, 4) {
+            portions += 1;
+            assert!(engine.director().services().iter().all(|service| service.dests.len() == 2));
+        }
+        assert!(portions > 10, "{portions}");
+        assert_eq!(engine.listing(), at_once.listing());
+        assert_eq!(engine.director().table().len(), at_once.director().table().len());
+        assert!(change.forget(30) && !change.forget(30));
     }
 
     #[test]

@@ -151,7 +151,9 @@ fn service_scripts_are_scripts_and_can_be_run() {
 
 /// A folder of a short name that is not there, since a socket's path is short.
 fn fresh(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("tapvs-in-{}-{name}", std::process::id()));
+    let wanted = std::env::temp_dir();
+    let folder = if wanted.as_os_str().len() <= 60 { wanted } else { PathBuf::from("/tmp") };
+    let path = folder.join(format!("tapvs-in-{}-{name}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
     path
 }

@@ -366,12 +366,12 @@ fn what_a_port_does_not_take_is_a_forwarded_frame_less_or_a_loss_of_our_own() {
     let mut world = world();
     let sender = station("client");
     world.receive(sender.link, &frame(&sender, "arp who-has 10.80.0.10 tell 10.80.0.100"));
-    world.engine.refused(sender.link);
+    world.engine.refused(true);
     assert_eq!(world.account_is_wrong(), None);
     let frames = world.engine.frames();
     assert!(frames.ends_with("(lost 1); drops: none"), "{frames}");
     world.receive(sender.link, &frame(&sender, V4));
-    world.engine.refused(LinkId(1));
+    world.engine.refused(false);
     assert_eq!(world.account_is_wrong(), None);
     assert!(world.engine.frames().ends_with("drops: port-refused=1"));
 }

@@ -130,6 +130,15 @@ impl Storm {
         all[self.draw(all.len())]
     }
 
+    /// A port does not take one of the frames that were sent.
+    fn refuse(&mut self) {
+        let (own, frames) = (self.draw(2) == 0, self.world.engine.frames());
+        let none = if own { "own account 0" } else { "forwarded 0 " };
+        if !frames.contains(none) {
+            self.world.engine.refused(own);
+        }
+    }
+
     /// One of the addresses that are of the family of `like`.
     fn addr(&mut self, all: &[&str], v6: bool) -> IpAddr {
         loop {
@@ -441,7 +450,7 @@ fn whatever_comes_is_accounted_for_and_nothing_is_left_behind() {
         let mut storm = Storm::new(seed + times.unwrap_or(0));
         for round in 0..ROUNDS {
             match storm.draw(201) {
-                200 => storm.world.engine.refused(LinkId(0)),
+                200 => storm.refuse(),
                 0 => storm.reload(),
                 1..=4 => storm.command(),
                 5..=9 => storm.later(),

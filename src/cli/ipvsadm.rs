@@ -233,12 +233,14 @@ impl Tool<'_> {
             if read == 0 {
                 return Ok(self.settle()?.unwrap_or(code));
             }
-            let line = String::from_utf8_lossy(&line);
-            let words = line.split([' ', '\t', '\r', '\n']);
-            let words = words.filter(|word| !word.is_empty() && *word != "ipvsadm");
-            let args: Vec<String> = words.flat_map(of_readable_length).collect();
-            if !args.is_empty() {
-                code = self.line(&args)?;
+            let text = String::from_utf8_lossy(&line);
+            let mut lines = text.split(LINE_ENDS).peekable();
+            while let Some(line) = lines.next() {
+                let args = arguments(line);
+                let last = lines.peek().is_none();
+                if !args.is_empty() && !(last && ends_in_blanks(line)) {
+                    code = self.line(&args)?;
+                }
             }
         }
     }
@@ -332,6 +334,20 @@ fn of_readable_length(word: &str) -> Vec<String> {
     }
     let pieces = word.as_bytes().chunks(LENGTH_MAX);
     pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+}
+
+/// What ends a line of `-R`.
+const LINE_ENDS: [char; 4] = ['\n', '\r', '\x0b', '\x0c'];
+
+/// The arguments in a line of `-R`: neither quotes nor comments are known there.
+fn arguments(line: &str) -> Vec<String> {
+    let words = line.split([' ', '\t']).filter(|word| !word.is_empty() && *word != "ipvsadm");
+    words.flat_map(of_readable_length).collect()
+}
+
+/// Whether ipvsadm loses the line for what it ends in, where the input ends with it.
+fn ends_in_blanks(line: &str) -> bool {
+    line.bytes().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count() > 1
 }
 
 /// Whether an option cannot be read at all: unknown, or with a value too many or too few.

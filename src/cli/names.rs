@@ -51,7 +51,7 @@ impl Known {
             known.hosts.entry(addr).or_insert_with(|| name.to_owned());
             let IpAddr::V4(addr) = addr else { continue };
             for name in std::iter::once(name).chain(words) {
-                known.addresses.entry(name.to_owned()).or_insert(addr);
+                known.addresses.entry(name.to_ascii_lowercase()).or_insert(addr);
             }
         }
         known
@@ -59,7 +59,7 @@ impl Known {
 
     /// What `/etc/hosts` says, for machines that have no `getent`.
     fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
-        self.addresses.get(name).copied()
+        self.addresses.get(&name.to_ascii_lowercase()).copied()
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     fn ports_and_hosts_are_named_as_the_files_say() {
         let known = Known::of(
             "http\t80/tcp  www # WorldWideWeb\nhttp 8080/tcp\ndomain 53/udp\nodd\nbad x/tcp\n",
-            "127.0.0.1 localhost\n10.0.0.1 web.example.org web # ours\nfd00::1 six\nx y\n",
+            "127.0.0.1 localhost\n10.0.0.1 web.example.org Web # ours\nfd00::1 six\nx y\n",
         );
         assert_eq!(Names::port(&known, "www", proto::TCP), Some(80));
         assert_eq!(Names::port(&known, "http", proto::TCP), Some(80));
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(host("10.0.0.1").as_deref(), Some("web.example.org"));
         assert_eq!(host("fd00::1").as_deref(), Some("six"));
         assert_eq!(host("10.0.0.9"), None);
-        assert_eq!(known.address_of("web"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(known.address_of("wEB"), Some(Ipv4Addr::new(10, 0, 0, 1)));
         assert_eq!(known.address_of("six"), None);
     }
 

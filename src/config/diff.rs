@@ -1,6 +1,7 @@
 //! What must be done to one ground state to make it another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::knob::{Knob, KNOBS};
 use super::{Command, Config, DestSpec, ServiceKey, SyncDaemon, Timeouts};
@@ -53,6 +54,38 @@ impl Config {
         let started = new.sync.values().filter(|daemon| !kept(daemon));
         commands.extend(started.cloned().map(Command::StartDaemon));
         commands
+    }
+
+    /// A copy of all but the services, which may be many.
+    #[must_use]
+    pub fn without_services(&self) -> Self {
+        Self {
+            ports: self.ports.clone(),
+            routes: self.routes.clone(),
+            neighbours: self.neighbours.clone(),
+            marks: self.marks.clone(),
+            knobs: self.knobs.clone(),
+            timeouts_s: self.timeouts_s,
+            ftp_ports: self.ftp_ports.clone(),
+            services: BTreeMap::new(),
+            sync: self.sync.clone(),
+        }
+    }
+
+    /// Copies services into `copy`, `count` of those behind `after`; the last of them, if there was any.
+    pub fn copy_services(
+        &self,
+        after: Option<ServiceKey>,
+        copy: &mut Self,
+        count: usize,
+    ) -> Option<ServiceKey> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (key, held) in self.services.range((from, Bound::Unbounded)).take(count) {
+            copy.services.insert(*key, held.clone());
+            last = Some(*key);
+        }
+        last
     }
 
     /// Whether ports, addresses, routes, told neighbours and the rules that give marks are the same.

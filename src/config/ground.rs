@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::packet::{Endpoint, Family, Mac};
 use crate::sched::{Scheduler, MH_SERVERS_MAX};
 
+use super::index::{find, Index, Places};
 use super::knob::Knob;
 use super::marks::MarkRule;
 use super::{
@@ -32,22 +33,31 @@ impl Config {
     /// # Errors
     /// Why it cannot be done; the state is then as it was.
     pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        self.apply_by(&mut Index::default(), command)
+    }
+
+    /// As [`apply`](Self::apply), for many commands one after another: `index` has seen all since the
+    /// empty state.
+    pub(super) fn apply_by(&mut self, index: &mut Index, command: &Command) -> Result<(), Refusal> {
         match command {
             Command::AddPort { name, kind } => self.add_port(name, kind),
             Command::SetLink { name, settings } => self.set_link(name, settings),
             Command::AddAddress { prefix, dev, replace } => {
-                self.add_address(*prefix, dev, *replace)
+                self.add_address(index, *prefix, dev, *replace)
             }
-            Command::SetAddress { prefix, dev } => self.set_address(*prefix, dev),
-            Command::RemoveAddress { addr, len, dev } => self.remove_address(*addr, *len, dev),
+            Command::SetAddress { prefix, dev } => self.set_address(index, *prefix, dev),
+            Command::RemoveAddress { addr, len, dev } => {
+                self.remove_address(index, *addr, *len, dev)
+            }
             Command::RemoveRoute { prefix, local, gateway, dev } => {
+                index.routes().into_iter().for_each(Places::lose);
                 self.remove_route(*prefix, *local, *gateway, dev.as_deref())
             }
             Command::AddRoute { prefix, target, replace } => {
-                self.add_route(*prefix, target, *replace)
+                self.add_route(index, *prefix, target, *replace)
             }
             Command::AddNeighbour { addr, mac, dev, replace } => {
-                self.add_neighbour(*addr, *mac, dev, *replace)
+                self.add_neighbour(index, *addr, *mac, dev, *replace)
             }
             Command::AddMarkRule { rule, place } => self.add_mark_rule(rule, *place),
             Command::ClearMarkRules(family) => {
@@ -68,15 +78,17 @@ impl Config {
                 Ok(())
             }
             Command::DeleteService(key) => {
+                index.lose_service(Some(key));
                 self.services.remove(key).map(|_| ()).ok_or(Refusal::NoSuchService)
             }
             Command::Clear => {
+                index.lose_service(None);
                 self.services.clear();
                 Ok(())
             }
-            Command::AddDest(key, dest) => self.put_dest(key, dest, false),
-            Command::EditDest(key, dest) => self.put_dest(key, dest, true),
-            Command::DeleteDest(key, dest) => self.delete_dest(key, *dest),
+            Command::AddDest(key, dest) => self.put_dest(index, key, dest, false),
+            Command::EditDest(key, dest) => self.put_dest(index, key, dest, true),
+            Command::DeleteDest(key, dest) => self.delete_dest(index, key, *dest),
             Command::SetFtpPorts(ports) => self.set_ftp_ports(ports),
             Command::StartDaemon(daemon) => self.start_daemon(daemon),
             Command::StopDaemon(role) => self.stop_daemon(*role),
@@ -204,27 +216,38 @@ impl Config {
         Ok(())
     }
 
-    fn add_address(&mut self, prefix: Prefix, dev: &str, replace: bool) -> Result<(), Refusal> {
+    fn add_address(
+        &mut self,
+        index: &mut Index,
+        prefix: Prefix,
+        dev: &str,
+        replace: bool,
+    ) -> Result<(), Refusal> {
         self.port_mut(dev)?;
-        if !is_host(prefix.addr) || is_broadcast_of(prefix, prefix.addr) {
+        if !is_host(prefix.addr) || broadcast_of(prefix) == Some(prefix.addr) {
             return Err(Refusal::Host(format!("{} is no address of a host", prefix.addr)));
         }
         // In whatever order they are said: the rules as they are printed begin with addresses.
         let mut servers = self.services.values().flat_map(|(_, dests)| dests);
-        if let Some(server) = servers.find(|server| is_broadcast_of(prefix, server.dest.addr)) {
+        let taken = broadcast_of(prefix).filter(|&addr| index.may_serve(addr));
+        if taken.is_some_and(|addr| servers.any(|server| server.dest.addr == addr)) {
             return Err(Refusal::Host(format!(
                 "the server {} has this network's broadcast address",
-                server.dest.addr
+                taken.unwrap_or(prefix.addr)
             )));
         }
-        let holds = |port: &&PortConfig| port.addresses.iter().any(|p| p.addr == prefix.addr);
-        if let Some(holder) = self.ports.iter().find(holds) {
-            if replace && holder.name == dev {
-                let mut own = self.port_mut(dev)?.addresses.iter_mut();
-                own.find(|own| own.addr == prefix.addr).into_iter().for_each(|own| *own = prefix);
+        for (number, port) in self.ports.iter_mut().enumerate() {
+            let mut known = index.of_port(number);
+            let own = known.as_deref_mut().map(|(own, _)| own);
+            let Some(at) = find(own, &port.addresses, &prefix.addr, |own| own.addr) else {
+                continue;
+            };
+            if replace && port.name == dev {
+                port.addresses[at] = prefix;
+                known.into_iter().for_each(|(_, broadcasts)| broadcasts.lose());
                 return Ok(());
             }
-            let why = format!("`{}` has the address {} already", holder.name, prefix.addr);
+            let why = format!("`{}` has the address {} already", port.name, prefix.addr);
             return Err(Refusal::Host(why));
         }
         self.port_mut(dev)?.addresses.push(prefix);
@@ -232,7 +255,7 @@ impl Config {
     }
 
     /// `ifconfig` takes the old address away, and with it what was built upon it.
-    fn set_address(&mut self, prefix: Prefix, dev: &str) -> Result<(), Refusal> {
+    fn set_address(&mut self, index: &mut Index, prefix: Prefix, dev: &str) -> Result<(), Refusal> {
         let port = self.port_mut(dev)?;
         match port.addresses.iter().find(|own| own.addr.is_ipv4()) {
             Some(own) if *own == prefix => Ok(()),
@@ -241,17 +264,24 @@ impl Config {
                  `ifconfig {dev}:1` adds one, `ip addr del {own} dev {dev}` takes it away",
                 own.addr
             ))),
-            None => self.add_address(prefix, dev, false),
+            None => self.add_address(index, prefix, dev, false),
         }
     }
 
-    fn remove_address(&mut self, addr: IpAddr, len: Option<u8>, dev: &str) -> Result<(), Refusal> {
+    fn remove_address(
+        &mut self,
+        index: &mut Index,
+        addr: IpAddr,
+        len: Option<u8>,
+        dev: &str,
+    ) -> Result<(), Refusal> {
         let own = &mut self.port_mut(dev)?.addresses;
         let place = own.iter().position(|p| p.addr == addr && len.is_none_or(|len| p.len == len));
         let Some(place) = place else {
             return Err(Refusal::Host(format!("`{dev}` has no such address")));
         };
         own.remove(place);
+        index.lose_addresses();
         Ok(())
     }
 
@@ -290,6 +320,7 @@ impl Config {
 
     fn add_route(
         &mut self,
+        index: &mut Index,
         prefix: Prefix,
         target: &RouteTarget,
         replace: bool,
@@ -314,12 +345,12 @@ impl Config {
             | RouteTarget::LocalIn(_)
             | RouteTarget::Rule { .. } => {}
         }
-        let same = |(known, to): &&mut (Prefix, RouteTarget)| {
-            *known == prefix && in_same_table(to, target)
-        };
-        match self.routes.iter_mut().find(same) {
+        let key = (prefix, table_of(target));
+        let found =
+            find(index.routes(), &self.routes, &key, |(prefix, to)| (*prefix, table_of(to)));
+        match found {
             None => self.routes.push((prefix, target.clone())),
-            Some(known) if replace => known.1 = target.clone(),
+            Some(place) if replace => self.routes[place].1 = target.clone(),
             Some(_) => {
                 let why =
                     format!("a route to {prefix} exists already; `ip route replace` changes it");
@@ -331,6 +362,7 @@ impl Config {
 
     fn add_neighbour(
         &mut self,
+        index: &mut Index,
         addr: IpAddr,
         mac: Mac,
         dev: &str,
@@ -340,9 +372,13 @@ impl Config {
         if !is_host(addr) {
             return Err(Refusal::Host(format!("{addr} is no address of a neighbour")));
         }
-        match self.neighbours.iter_mut().find(|(a, _, d)| *a == addr && d == dev) {
+        let ports = &self.ports;
+        let number = |dev: &str| ports.iter().position(|port| port.name == dev);
+        let key = (addr, number(dev));
+        let known = index.neighbours();
+        match find(known, &self.neighbours, &key, |(addr, _, dev)| (*addr, number(dev))) {
             None => self.neighbours.push((addr, mac, dev.to_owned())),
-            Some(known) if replace => known.1 = mac,
+            Some(place) if replace => self.neighbours[place].1 = mac,
             Some(_) => {
                 let why = format!(
                     "the neighbour {addr} exists already on `{dev}`; `ip neigh replace` changes it"
@@ -416,7 +452,13 @@ impl Config {
     }
 
     /// `-a`, and `-e` if the server must exist; the checks in the kernel's order.
-    fn put_dest(&mut self, key: &ServiceKey, dest: &DestSpec, edit: bool) -> Result<(), Refusal> {
+    fn put_dest(
+        &mut self,
+        index: &mut Index,
+        key: &ServiceKey,
+        dest: &DestSpec,
+        edit: bool,
+    ) -> Result<(), Refusal> {
         self.dests_mut(key)?;
         let mixed = Family::of(dest.dest.addr) != key.family();
         if mixed && (dest.method != Method::Tunnel || !self.sync.is_empty()) {
@@ -426,15 +468,17 @@ impl Config {
             return Err(Refusal::OutOfRange);
         }
         let dests = self.dests_mut(key)?;
-        let place = dests.iter().position(|d| d.dest == dest.dest);
+        let known = index.dests(key, dests.len());
+        let place = find(known, dests, &dest.dest, |known| known.dest);
         match place {
             Some(_) if !edit => return Err(Refusal::DestExists),
             None if edit => return Err(Refusal::NoSuchDest),
             Some(_) | None => {}
         }
-        if !self.is_unicast(dest.dest.addr) {
+        if !self.is_unicast(index, dest.dest.addr) {
             return Err(Refusal::NotUnicast);
         }
+        index.serves(dest.dest.addr);
         let dests = self.dests_mut(key)?;
         match place {
             Some(place) => dests[place] = dest.clone(),
@@ -443,26 +487,39 @@ impl Config {
         Ok(())
     }
 
-    fn delete_dest(&mut self, key: &ServiceKey, dest: Endpoint) -> Result<(), Refusal> {
+    fn delete_dest(
+        &mut self,
+        index: &mut Index,
+        key: &ServiceKey,
+        dest: Endpoint,
+    ) -> Result<(), Refusal> {
         let dests = self.dests_mut(key)?;
-        let place = dests.iter().position(|d| d.dest == dest).ok_or(Refusal::NoSuchDest)?;
+        let known = index.dests(key, dests.len());
+        let place = find(known, dests, &dest, |known| known.dest).ok_or(Refusal::NoSuchDest)?;
         dests.remove(place);
+        index.lose_dest(key);
         Ok(())
     }
 
     /// Whether a server may have this address: unicast, and not IPv6's link-local kind.
-    fn is_unicast(&self, addr: IpAddr) -> bool {
-        let mut networks = self.ports.iter().flat_map(|port| &port.addresses);
+    fn is_unicast(&self, index: &mut Index, addr: IpAddr) -> bool {
+        let mut ports = self.ports.iter().enumerate();
+        let mut is_broadcast = || {
+            ports.any(|(number, port)| {
+                let known = index.of_port(number).map(|(_, broadcasts)| broadcasts);
+                find(known, &port.addresses, &Some(addr), |own| broadcast_of(*own)).is_some()
+            })
+        };
         let link_local = matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local());
-        is_host(addr) && !link_local && !networks.any(|&own| is_broadcast_of(own, addr))
+        is_host(addr) && !link_local && !is_broadcast()
     }
 }
 
-/// Whether two routes are in one table, where there is place for one. The kernel keeps local networks
-/// in a table of their own.
-fn in_same_table(a: &RouteTarget, b: &RouteTarget) -> bool {
-    let plain = |to: &RouteTarget| matches!(to, RouteTarget::Via { .. } | RouteTarget::Dev(_));
-    a == b || (plain(a) && plain(b))
+/// In which table a route is, where there is place for one of each network: `None` is the main one. The
+/// kernel keeps local networks in a table of their own.
+fn table_of(target: &RouteTarget) -> Option<&RouteTarget> {
+    let plain = matches!(target, RouteTarget::Via { .. } | RouteTarget::Dev(_));
+    (!plain).then_some(target)
 }
 
 /// The kernel answers a prefix length of the mask that cannot be with EINVAL, as it does for the
@@ -490,11 +547,11 @@ fn is_host(addr: IpAddr) -> bool {
     !addr.is_unspecified() && !addr.is_multicast() && !broadcast
 }
 
-/// Whether `addr` is the network's broadcast address; networks of one or two addresses have none.
-fn is_broadcast_of(network: Prefix, addr: IpAddr) -> bool {
-    let (IpAddr::V4(own), IpAddr::V4(addr)) = (network.addr, addr) else { return false };
+/// The network's broadcast address; networks of one or two addresses have none.
+fn broadcast_of(network: Prefix) -> Option<IpAddr> {
+    let IpAddr::V4(own) = network.addr else { return None };
     let host_bits = u32::MAX.checked_shr(network.len.into()).unwrap_or(0);
-    network.len <= 30 && u32::from(own) | host_bits == u32::from(addr)
+    (network.len <= 30).then(|| IpAddr::V4((u32::from(own) | host_bits).into()))
 }
 
 /// Why a device cannot have this name, if it cannot. `%` would make the kernel count.

@@ -12,6 +12,7 @@ mod diff;
 pub mod grammar;
 mod ground;
 mod host;
+mod index;
 pub mod ipvs;
 pub mod knob;
 pub mod marks;
@@ -26,7 +27,7 @@ mod table;
 pub mod tool;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -268,7 +269,7 @@ impl fmt::Display for Prefix {
 }
 
 /// Where packets for a network go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouteTarget {
     /// `via GATEWAY [dev NAME]`.
     Via {
@@ -500,7 +501,7 @@ pub struct Config {
     /// Neighbours that are told and never asked.
     pub neighbours: Vec<(IpAddr, Mac, String)>,
     /// Rules that give packets their firewall mark, in their order.
-    pub marks: Vec<marks::MarkRule>,
+    pub marks: VecDeque<marks::MarkRule>,
     /// Sysctls.
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.

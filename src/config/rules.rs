@@ -9,6 +9,7 @@ use super::aside::{self, Aside, Why};
 use super::command::{commands, glued_port, Placed};
 use super::complaint::{Complaint, Fault, Mistake, Source, Span};
 use super::grammar::{line, lines, without_prompt, Line, Word};
+use super::index::Index;
 use super::shell::Shell;
 use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
 use crate::packet::Endpoint;
@@ -59,7 +60,7 @@ pub struct DestPlace {
 pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(file, text);
-    let mut reading = Reading::default();
+    let mut reading = Reading { index: Index::for_many(), ..Reading::default() };
     if let Some(fault) = lone_return(text) {
         if !text.contains('\n') {
             return Err(vec![source.complain(fault)]);
@@ -102,6 +103,7 @@ fn lone_return(text: &str) -> Option<Fault> {
 struct Reading {
     shell: Shell,
     config: Config,
+    index: Index,
     asides: Vec<Aside>,
     places: Places,
     faults: Vec<Fault>,
@@ -193,7 +195,7 @@ impl Reading {
         let outcome = found.and_then(|all| {
             all.iter().try_for_each(|placed| {
                 self.config
-                    .apply(&placed.command)
+                    .apply_by(&mut self.index, &placed.command)
                     .map_err(|refusal| refused(&self.config, placed, refusal))?;
                 if let Command::AddRoute { target: target @ RouteTarget::Via { .. }, .. } =
                     &placed.command
@@ -238,10 +240,14 @@ impl Reading {
         if self.host_lost {
             return;
         }
+        // Many routes share a gateway; what was removed again is nobody's concern.
+        let mut told = BTreeMap::new();
+        for (_, target) in &self.config.routes {
+            told.entry(target).or_insert_with(|| self.config.unreachable_gateway(target));
+        }
         for (target, at) in std::mem::take(&mut self.gateways) {
-            let removed = || !self.config.routes.iter().any(|(_, to)| *to == target);
-            if let Some(why) = self.config.unreachable_gateway(&target).filter(|_| !removed()) {
-                let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why)))
+            if let Some(Some(why)) = told.get(&target) {
+                let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why.clone())))
                     .expecting("expected a neighbour: `ip addr add` tells the ports' networks");
                 self.faults.push(fault);
             }

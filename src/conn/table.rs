@@ -18,6 +18,9 @@ use crate::world::{Instant, Rng};
 /// Entries of a chunk.
 pub(super) const CHUNK: usize = 1024;
 
+/// Entries that are looked at together.
+const PART: usize = CHUNK / 4;
+
 /// Buckets of an empty table; a power of two.
 const BUCKETS_MIN: usize = 256;
 
@@ -325,18 +328,19 @@ impl Table {
     }
 
     fn put(&mut self, now: Instant, mut conn: Conn, call: &[u8]) -> Result<ConnId, Full> {
-        if self.len >= self.limit || self.is_crowded(&conn) {
+        let is_call = conn.flags.has(Flags::CALL);
+        if self.len >= self.limit || self.is_crowded(&conn) || is_call && self.calls.is_full() {
             return Err(Full);
         }
         for _ in 0..SPARSE {
             self.split_a_bucket();
         }
         conn.deadline = now.after(seconds(conn.timeout_s));
-        let (deadline, is_call) = (conn.deadline, conn.flags.has(Flags::CALL));
+        let deadline = conn.deadline;
         self.expected += usize::from(conn.flags.has(Flags::NO_CLIENT_PORT));
         let id = self.arena.put(conn);
         if is_call {
-            self.calls.put(id, call);
+            self.calls.put(id, call).expect("there was room a moment ago");
         }
         let bucket = self.home(id);
         self.arena.at_mut(id).chain = std::mem::replace(self.buckets.at_mut(bucket), id);
@@ -351,6 +355,9 @@ impl Table {
         self.unchain(id);
         self.len -= 1;
         let conn = self.arena.take(id.0);
+        if conn.flags.has(Flags::CALL) {
+            self.calls.remove(id.0);
+        }
         self.expected -= usize::from(conn.flags.has(Flags::NO_CLIENT_PORT));
         if conn.controller != NONE {
             let controller = self.arena.at_mut(conn.controller);
@@ -414,13 +421,14 @@ impl Table {
         self.arena.chunks.iter().flatten().filter(|conn| conn.flags.0 & FREE == 0)
     }
 
-    /// The entries at `place`, for looking at all of them a few at a time: places count from 0, and
+    /// The entries at `place`, for looking at all of them, [`PART`] at a time: places count from 0, and
     /// beyond the last there is `None`. What comes or goes in between is seen or not. With each, the
     /// Call-ID that it is known by.
     pub fn entries(&self, place: usize) -> Option<impl Iterator<Item = (&Conn, Option<&[u8]>)>> {
-        let chunk = self.arena.chunks.get(place)?;
-        let first = u32::try_from(place * CHUNK).ok()?;
-        let all = (first..).map(ConnId).zip(chunk).filter(|(_, conn)| conn.flags.0 & FREE == 0);
+        let chunk = self.arena.chunks.get(place / (CHUNK / PART))?;
+        let first = u32::try_from(place * PART).ok()?;
+        let part = chunk.chunks(PART).nth(place % (CHUNK / PART)).unwrap_or_default();
+        let all = (first..).map(ConnId).zip(part).filter(|(_, conn)| conn.flags.0 & FREE == 0);
         Some(all.map(|(id, conn)| (conn, self.call(id))))
     }
 

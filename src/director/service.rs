@@ -23,6 +23,8 @@ pub(super) const FTP_DATA: u16 = 20;
 const UNPRIVILEGED: u16 = 1024;
 /// The service of a destination whose service was removed.
 const NO_SERVICE: ServiceId = ServiceId::MAX;
+/// No destination.
+const NOBODY: DestId = DestId::MAX;
 /// A removed destination without connections is forgotten after this long.
 const TRASH_AFTER: Duration = Duration::from_secs(120);
 
@@ -65,9 +67,18 @@ pub struct Dest {
     last_weight: u32,
     service: ServiceId,
     key: ServiceKey,
+    /// Its neighbours among those that speak from its endpoint, if it speaks.
+    speaks: Option<Speaks>,
     /// It stands in the list of removed ones, perhaps from an earlier life.
     in_trash: bool,
     idle_since: Instant,
+}
+
+/// A place in the list of those that speak from one endpoint; [`NOBODY`] is beyond its ends.
+#[derive(Debug, Clone, Copy)]
+struct Speaks {
+    newer: DestId,
+    older: DestId,
 }
 
 impl Dest {
@@ -120,9 +131,9 @@ pub struct Services {
     dests: Slots<Dest>,
     /// Every destination, also the removed ones.
     by_endpoint: Map<(ServiceKey, Endpoint), DestId>,
-    /// The NAT servers that speak from an endpoint, whatever their service; who became one last
-    /// stands first.
-    speakers: Map<Endpoint, Vec<DestId>>,
+    /// The NAT server that speaks from an endpoint, whatever its service; of several the one that became
+    /// one last, and the others follow it.
+    speakers: Map<Endpoint, DestId>,
     /// Removed destinations that connections are bound to or were until lately, and some that have
     /// come back since the trash was last looked through.
     trash: Vec<DestId>,
@@ -247,11 +258,15 @@ impl Services {
     /// The NAT server of that protocol (or of any mark) that speaks from the flow's source; of
     /// several, the one that became one last. As in the kernel, one without a port speaks from port 0.
     pub(super) fn masq_server(&self, flow: &Flow) -> Option<DestId> {
-        let fits = |id: &&DestId| match self.dest(**id).key {
+        let fits = |id: &DestId| match self.dest(*id).key {
             ServiceKey::Address { proto, .. } => proto == flow.proto,
             ServiceKey::Mark { .. } => true,
         };
-        self.speakers.get(&flow.src)?.iter().find(fits).copied()
+        let first = self.speakers.get(&flow.src).copied();
+        let older = |&id: &DestId| {
+            self.dest(id).speaks.map(|speaks| speaks.older).filter(|&older| older != NOBODY)
+        };
+        std::iter::successors(first, older).find(fits)
     }
 
     /// Whether any service has a persistence engine.
@@ -470,19 +485,35 @@ impl Services {
     /// Lists a destination among those that speak, if it does NAT.
     fn list_speaker(&mut self, id: DestId) {
         let spec = &self.dest(id).spec;
-        if spec.method == Method::Masq {
-            let from = spec.dest;
-            self.speakers.entry(from).or_default().insert(0, id);
+        if spec.method != Method::Masq {
+            return;
         }
+        let from = spec.dest;
+        let older = self.speakers.insert(from, id).unwrap_or(NOBODY);
+        self.dest_mut(id).speaks = Some(Speaks { newer: NOBODY, older });
+        self.neighbour(older, |speaks| speaks.newer = id);
     }
 
     /// Takes a destination from the list of those that speak, if it was there.
     fn unlist_speaker(&mut self, id: DestId) {
-        let from = self.dest(id).spec.dest;
-        let Some(list) = self.speakers.get_mut(&from) else { return };
-        list.retain(|&other| other != id);
-        if list.is_empty() {
-            self.speakers.remove(&from);
+        let dest = self.dest_mut(id);
+        let from = dest.spec.dest;
+        let Some(Speaks { newer, older }) = dest.speaks.take() else { return };
+        self.neighbour(older, |speaks| speaks.newer = newer);
+        self.neighbour(newer, |speaks| speaks.older = older);
+        match (newer, older) {
+            (NOBODY, NOBODY) => _ = self.speakers.remove(&from),
+            (NOBODY, older) => _ = self.speakers.insert(from, older),
+            (_, _) => {}
+        }
+    }
+
+    fn neighbour(&mut self, id: DestId, change: impl FnOnce(&mut Speaks)) {
+        if id == NOBODY {
+            return;
+        }
+        if let Some(speaks) = &mut self.dest_mut(id).speaks {
+            change(speaks);
         }
     }
 
@@ -556,6 +587,7 @@ fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
         available: true,
         service,
         key,
+        speaks: None,
         in_trash: false,
         idle_since: Instant::ZERO,
     }

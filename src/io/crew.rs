@@ -260,7 +260,7 @@ mod tests {
             Crew::start(1, &shared, Clock::start(), rings, Arc::new(first)).expect("a thread");
         let (ours, theirs) = UnixDatagram::pair().expect("a pair");
         ours.set_nonblocking(true).expect("possible");
-        theirs.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("possible");
+        theirs.set_read_timeout(Some(std::time::Duration::from_secs(100))).expect("possible");
         let takes = Some(vnet::Takes { tcp: true, udp: true });
         let handle = Handle { file: sys::own(ours), link: 14, takes, reads: true };
         let name = "tap0".to_owned();

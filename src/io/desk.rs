@@ -4,12 +4,14 @@
 //! another client waits for a large table; each service is seen whole, and what changes in between
 //! is seen or not, as in the kernel's own dumps.
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::ops::Bound;
 
 use super::reading::Outcome;
 use crate::config::command::commands;
 use crate::config::grammar::{line, lines};
-use crate::config::{Command, Refusal, ServiceKey};
+use crate::config::{Command, Config, Refusal, ServiceKey};
 use crate::control::snapshot;
 use crate::control::wire::{Answer, Request};
 use crate::engine::Engine;
@@ -17,6 +19,12 @@ use crate::world::Instant;
 
 /// Services of one portion: a tenth of a millisecond, which no packet feels.
 const SERVICES: usize = 64;
+
+/// Bytes of a portion, where services have many servers.
+const PICTURE: usize = 24 << 10;
+
+/// Times that a save begins anew.
+const SAVES: usize = 8;
 
 /// Bytes of a frame of a picture, give or take a line.
 const FRAME: usize = 64 << 10;
@@ -42,6 +50,26 @@ pub(super) enum Dump {
     Services(Option<ServiceKey>),
     /// The connections from this place on.
     Connections(usize),
+    /// Which servers of the services after this one cannot be sent to, beside those that were found.
+    Status(Option<ServiceKey>, BTreeSet<String>),
+    /// The rules.
+    Rules(Saving),
+    /// A text, from this byte on.
+    Text(String, usize),
+    /// `-C` up to this service.
+    Clear(ServiceKey),
+}
+
+/// The rules as far as they have been copied. They are those of one moment: a command in between makes them
+/// begin anew, a few times; after that each service is seen whole, as in a picture.
+#[derive(Debug, Default)]
+pub(super) struct Saving {
+    edition: Option<u64>,
+    begun: usize,
+    after: Option<ServiceKey>,
+    text: String,
+    /// What comes behind the services.
+    end: String,
 }
 
 /// Answers one request into `out`; `Some` if more follows by [`go_on`].
@@ -56,6 +84,10 @@ pub(super) fn ask(
         Request::Reload => return Some(Dump::Reload(host.reload())),
         Request::Services(None) => return Some(Dump::Services(None)),
         Request::Connections => return Some(Dump::Connections(0)),
+        Request::Do(line) if line == "-C" => match host.with(|engine| engine.last_service()) {
+            Some(last) => return Some(Dump::Clear(last)),
+            None => Answer::Done,
+        },
         Request::Do(line) => host.with(|engine| run(engine, now, line)),
         Request::Unknown { edit, key } => host.with(|engine| unknown(engine, *edit, key)),
         Request::Zero(None) => host.with(|engine| Answer::of(engine.zero(None))),
@@ -82,15 +114,8 @@ pub(super) fn ask(
             host.with(|engine| snapshot::put_total(&mut text, &engine.director().total()));
             Answer::Done
         }
-        Request::Rules => {
-            // The other workers wait for the copy alone, and not for the text.
-            text = host.with(|engine| engine.config().clone()).to_string();
-            Answer::Done
-        }
-        Request::Status => {
-            text = host.with(|engine| engine.status(now));
-            Answer::Done
-        }
+        Request::Rules => return Some(Dump::Rules(Saving::default())),
+        Request::Status => return Some(Dump::Status(None, BTreeSet::new())),
     };
     put_lines(out, &text);
     out.extend(answer.frame());
@@ -104,16 +129,52 @@ pub(super) fn go_on(
     dump: &mut Dump,
     out: &mut Vec<u8>,
 ) -> Portion {
-    if let Dump::Reload(ticket) = dump {
-        let Some(outcome) = host.reloaded(*ticket) else { return Portion::NotYet };
-        match outcome {
-            Ok(lines) => {
-                put_lines(out, &lines.iter().flat_map(|line| [line, "\n"]).collect::<String>());
-                out.extend(Answer::Done.frame());
+    match dump {
+        Dump::Reload(ticket) => {
+            let Some(outcome) = host.reloaded(*ticket) else { return Portion::NotYet };
+            match outcome {
+                Ok(lines) => {
+                    *dump = Dump::Text(lines.iter().flat_map(|line| [line, "\n"]).collect(), 0)
+                }
+                Err(why) => {
+                    out.extend(Answer::Refused(why.clone()).frame());
+                    return Portion::Last;
+                }
             }
-            Err(why) => out.extend(Answer::Refused(why.clone()).frame()),
+            return Portion::More;
         }
-        return Portion::Last;
+        Dump::Rules(saving) => {
+            if !saving.go_on(host) {
+                *dump = Dump::Text(std::mem::take(&mut saving.text), 0);
+            }
+            return Portion::More;
+        }
+        Dump::Status(after, lost) => {
+            let status = host.with(|engine| {
+                *after = engine.lost_servers(now, *after, SERVICES, lost);
+                after.is_none().then(|| engine.status(lost))
+            });
+            if let Some(text) = status {
+                *dump = Dump::Text(text, 0);
+            }
+            return Portion::More;
+        }
+        Dump::Text(text, from) => {
+            *from += put_frame(out, &text[*from..]);
+            if *from < text.len() {
+                return Portion::More;
+            }
+            out.extend(Answer::Done.frame());
+            return Portion::Last;
+        }
+        Dump::Clear(last) => {
+            if host.with(|engine| engine.clear(now, last, SERVICES)) {
+                return Portion::More;
+            }
+            out.extend(Answer::Done.frame());
+            return Portion::Last;
+        }
+        Dump::Services(_) | Dump::Connections(_) => {}
     }
     match host.with(|engine| picture(engine, now, dump, out)) {
         true => Portion::More,
@@ -136,7 +197,9 @@ pub(super) enum Portion {
 fn picture(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Vec<u8>) -> bool {
     let mut text = String::new();
     let more = match dump {
-        Dump::Reload(_) => false,
+        Dump::Reload(_) | Dump::Status(..) | Dump::Rules(_) | Dump::Text(..) | Dump::Clear(_) => {
+            false
+        }
         Dump::Services(after) => {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let services = engine.config().services.range((from, Bound::Unbounded));
@@ -144,6 +207,9 @@ fn picture(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Vec<u8>) ->
             for (key, _) in services.take(SERVICES) {
                 snapshot::put_service(&mut text, engine.director(), key);
                 last = Some(*key);
+                if text.len() >= PICTURE {
+                    break;
+                }
             }
             *after = last;
             last.is_some()
@@ -206,15 +272,56 @@ fn parse_key(words: &str) -> Result<ServiceKey, Answer> {
     }
 }
 
+impl Saving {
+    /// Copies and writes some; false if that was all.
+    fn go_on(&mut self, host: &mut impl Host) -> bool {
+        let mut part = Config::default();
+        // Packets wait for the copy alone, and not for the text.
+        let (begins, last) = host.with(|engine| {
+            let config = engine.config();
+            if self.edition != Some(engine.edition()) && self.begun < SAVES {
+                self.edition = Some(engine.edition());
+                part = config.without_services();
+                return (true, None);
+            }
+            (false, config.copy_services(self.after, &mut part, SERVICES))
+        });
+        self.after = last;
+        if begins {
+            self.begun += 1;
+            let sync = std::mem::take(&mut part.sync);
+            self.end = Config { sync, ..Config::default() }.to_string();
+            self.text.clear();
+        }
+        put(&mut self.text, &part);
+        if !begins && last.is_none() {
+            self.text.push_str(&self.end);
+            return false;
+        }
+        true
+    }
+}
+
+fn put(text: &mut String, part: &Config) {
+    write!(text, "{part}").expect("writing to a string does not fail");
+}
+
 /// Whole lines in frames of a bearable size.
 fn put_lines(out: &mut Vec<u8>, mut text: &str) {
     while !text.is_empty() {
-        let at_least = text.as_bytes().get(FRAME..).unwrap_or_default();
-        let end = at_least.iter().position(|&b| b == b'\n').map(|at| FRAME + at + 1);
-        let (frame, rest) = text.split_at(end.unwrap_or(text.len()));
-        out.extend(Answer::More(frame.to_owned()).frame());
-        text = rest;
+        text = &text[put_frame(out, text)..];
     }
+}
+
+/// The first frame of these lines; how many bytes of them are in it.
+fn put_frame(out: &mut Vec<u8>, text: &str) -> usize {
+    let at_least = text.as_bytes().get(FRAME..).unwrap_or_default();
+    let end = at_least.iter().position(|&b| b == b'\n').map(|at| FRAME + at + 1);
+    let frame = &text[..end.unwrap_or(text.len())];
+    if !frame.is_empty() {
+        out.extend(Answer::More(frame.to_owned()).frame());
+    }
+    frame.len()
 }
 
 #[cfg(test)]
@@ -251,8 +358,12 @@ mod tests {
         if let Some(mut dump) = ask(host, Instant::ZERO, request, &mut out) {
             while go_on(host, Instant::ZERO, &mut dump, &mut out) == Portion::More {}
         }
+        parsed(&out)
+    }
+
+    fn parsed(out: &[u8]) -> Vec<Answer> {
         let mut answers = Vec::new();
-        let mut rest = &out[..];
+        let mut rest = out;
         while let Some(len) = frame_len(rest) {
             let text = std::str::from_utf8(&rest[4..4 + len]).expect("text");
             answers.push(Answer::parse(text).expect("an answer"));
@@ -261,15 +372,76 @@ mod tests {
         answers
     }
 
+    /// A thousand services of a server each.
+    fn many() -> Alone {
+        let rules = (0..1000).map(|i| {
+            let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
+            format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
+        });
+        host(&rules.collect::<String>())
+    }
+
+    fn apply(host: &mut Alone, line: &str) {
+        let command = parse(line).expect("a line").pop().expect("a command");
+        assert_eq!(host.0.apply(Instant::ZERO, &command), Ok(()));
+    }
+
+    #[test]
+    fn a_save_comes_in_portions_and_is_of_one_moment() {
+        let (mut host, mut out) = (many(), Vec::new());
+        apply(&mut host, "--start-daemon master --mcast-interface eth0");
+        let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out);
+        let saving = saving.as_mut().expect("it takes several portions");
+        let mut go_on = |host: &mut Alone| go_on(host, Instant::ZERO, saving, &mut out);
+        for _ in 0..5 {
+            assert_eq!(go_on(&mut host), Portion::More);
+        }
+        // One that has been copied already, and one that has not.
+        for line in ["-D -t 10.0.0.1:80", "-A -t 10.0.0.1:81", "-D -t 10.0.3.250:80"] {
+            apply(&mut host, line);
+        }
+        while go_on(&mut host) == Portion::More {}
+        let answers = parsed(&out);
+        let (end, frames) = answers.split_last().expect("an answer");
+        let text = frames.iter().map(|frame| match frame {
+            Answer::More(lines) => lines.as_str(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!((end, text.collect::<String>()), (&Answer::Done, host.0.config().to_string()));
+    }
+
+    #[test]
+    fn a_save_ends_though_commands_never_do() {
+        let (mut host, mut out) = (many(), Vec::new());
+        let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out).expect("more");
+        let mut portions = 0;
+        while go_on(&mut host, Instant::ZERO, &mut saving, &mut out) == Portion::More {
+            apply(&mut host, &format!("--set {} 0 0", 100 + portions));
+            portions += 1;
+        }
+        assert!(portions < 100 && parsed(&out).last() == Some(&Answer::Done), "{portions}");
+    }
+
+    #[test]
+    fn all_services_go_in_portions_but_those_that_come_meanwhile_at_the_end() {
+        let (mut host, mut out) = (many(), Vec::new());
+        let mut clearing =
+            ask(&mut host, Instant::ZERO, &Request::Do("-C".to_owned()), &mut out).expect("more");
+        assert_eq!(go_on(&mut host, Instant::ZERO, &mut clearing, &mut out), Portion::More);
+        assert_eq!(host.0.config().services.len(), 1000 - SERVICES);
+        apply(&mut host, "-A -t 10.0.9.1:80");
+        while go_on(&mut host, Instant::ZERO, &mut clearing, &mut out) == Portion::More {}
+        assert_eq!(parsed(&out), [Answer::Done]);
+        assert_eq!(host.0.config().to_string(), "-A -t 10.0.9.1:80 -s wlc\n");
+        assert_eq!(host.0.director().services().iter().count(), 1);
+        apply(&mut host, "-C");
+        assert!(host.0.config().services.is_empty() && host.0.director().services().is_empty());
+        assert_eq!(answers(&mut host, &Request::Do("-C".to_owned())), [Answer::Done]);
+    }
+
     #[test]
     fn a_table_of_many_services_comes_in_portions_and_is_whole() {
-        let rules: String = (0..1000)
-            .map(|i| {
-                let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
-                format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
-            })
-            .collect();
-        let mut host = host(&rules);
+        let mut host = many();
         let answers = answers(&mut host, &Request::Services(None));
         assert_eq!(answers.last(), Some(&Answer::Done));
         assert!(answers.len() >= 4);

@@ -2,9 +2,10 @@
 //! new rules, and closed.
 //!
 //! A new rules file holds whole, or not at all. Devices first, since they alone can fail: new ones are
-//! opened and changed ones adjusted. Then the engine changes over, between two batches. Last, every worker
+//! opened and changed ones adjusted. Then the engine changes over, between two batches, and every worker
 //! gets its queues of new ports and gives up those of ports that nobody wants any more; what was read from
-//! those, or is still to be sent there, goes with them. A port whose device is gone is opened again, also
+//! those, or is still to be sent there, goes with them. Services follow a portion at a time, since there may
+//! be a hundred thousand of them; nobody is told of anything before they are all there. A port whose device is gone is opened again, also
 //! where the rules are the same.
 
 use std::sync::Arc;
@@ -21,8 +22,31 @@ use super::watch::Watch;
 use super::worker::Worker;
 use super::{Fault, PATIENCE};
 use crate::config::{Config, PortConfig};
+use crate::engine::Change;
 use crate::packet::LinkId;
 use crate::world::Instant;
+
+/// Commands of a change that are carried out at a time: well under a millisecond. What most files ask for is
+/// less, and comes between two batches as a whole.
+const PORTION: usize = 512;
+
+/// A reload that has begun.
+pub(super) struct Changing {
+    change: Change,
+    step: Step,
+    /// Our addresses are to be told.
+    announces: bool,
+    outcome: Outcome,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy)]
+enum Step {
+    /// To change the services.
+    Services,
+    /// To forget the old ones.
+    Rest,
+}
 
 /// Ports and workers.
 pub(super) struct Floor {
@@ -48,35 +72,40 @@ impl Floor {
         Ok(())
     }
 
-    /// Makes what runs what the rules that were read say, and gives the difference in lines of the rules
-    /// file, and a line for each port that was lost and is opened again; none if there is no difference.
+    /// Begins to make what runs what the rules that were read say. The outcome comes with the end: the
+    /// difference in lines of the rules file, and a line for each port that was lost and is opened again; none
+    /// if there is no difference.
     ///
     /// # Errors
     /// Why not; everything is as it was.
-    pub(super) fn reload(&mut self, watch: &Watch, now: Instant, fresh: Fresh) -> Outcome {
-        let Fresh { new, mut old, mut difference } = fresh;
+    pub(super) fn reload(
+        &mut self,
+        watch: &Watch,
+        now: Instant,
+        mut fresh: Fresh,
+    ) -> Result<Changing, String> {
         let core = self.worker.shared().lock();
-        if *core.config() != old {
-            // It was changed by commands while the rules were being read.
-            old = core.config().clone();
-            difference = old.difference(&new);
+        if core.edition() != fresh.edition {
+            // It was changed by a command since the rules were compared.
+            fresh = Fresh::of(core.config(), core.edition(), fresh.change.into_config())?;
         }
         drop(core);
+        let Fresh { mut change, same, old_ports: old, new_ports: new, mut difference, .. } = fresh;
         let lost = self.lost(&old);
-        if old == new && lost.is_empty() {
-            return Ok(Vec::new());
+        if same && lost.is_empty() {
+            let (step, outcome) = (Step::Rest, Ok(difference));
+            return Ok(Changing { change, step, announces: false, outcome });
         }
         let other_kind =
             |port: &&PortConfig| named(&old, &port.name).is_some_and(|was| was.kind != port.kind);
-        if let Some(port) = new.ports.iter().find(other_kind) {
+        if let Some(port) = new.iter().find(other_kind) {
             return Err(format!(
                 "port {} cannot become a port of another kind while it is in use",
                 port.name
             ));
         }
         let goes = |name: &str| named(&new, name).is_none() || lost.iter().any(|is| is == name);
-        let come =
-            new.ports.iter().filter(|port| named(&old, &port.name).is_none() || goes(&port.name));
+        let come = new.iter().filter(|port| named(&old, &port.name).is_none() || goes(&port.name));
         // What is lost has nothing to be put back, and must let go of its claim.
         self.ports.retain(|port| !lost.iter().any(|is| is == port.name()));
         // Nobody is waited for here, since frames would have to wait as well.
@@ -84,15 +113,14 @@ impl Floor {
         let opened: Result<Vec<_>, Fault> = come.map(open).collect();
         let opened = opened.map_err(|fault| fault.to_string())?;
         self.adjust(&old, &new).map_err(|fault| fault.to_string())?;
-        let gone: Vec<_> = old.ports.iter().filter(|port| goes(&port.name)).collect();
+        let gone: Vec<_> = old.iter().filter(|port| goes(&port.name)).collect();
         let again = lost.iter().filter(|name| named(&new, name).is_some());
         difference.extend(again.map(|name| format!("~ port {name}: opened again")));
-        let wiring = !old.same_wiring(&new) || !lost.is_empty();
         let changed = self.worker.with(|core| {
             let links: Vec<_> =
                 gone.iter().filter_map(|port| core.link_named(&port.name)).collect();
             let now = core.at(now);
-            core.reload(now, new.clone())?;
+            core.begin(now, &mut change)?;
             links.into_iter().for_each(|link| core.end_term(link));
             Ok(())
         });
@@ -110,11 +138,31 @@ impl Floor {
         self.crew.settle();
         // Whose queues nobody holds any more, its device can go.
         self.ports.retain(|port| named(&new, port.name()).is_some());
-        taken.map_err(|fault| fault.to_string())?;
-        if wiring {
-            self.worker.with(|core| core.announce(now));
+        let announces = change.rewires() || !lost.is_empty();
+        let (taken, step) = (taken.map_err(|fault| fault.to_string()), Step::Services);
+        Ok(Changing { change, step, announces, outcome: taken.map(|()| difference) })
+    }
+
+    /// Goes on with what [`reload`](Self::reload) has begun; the outcome when it is over.
+    pub(super) fn proceed(&mut self, now: Instant, changing: &mut Changing) -> Option<Outcome> {
+        let change = &mut changing.change;
+        match changing.step {
+            Step::Services => {
+                let more = self.worker.with(|core| {
+                    let now = core.at(now);
+                    core.proceed(now, change, PORTION)
+                });
+                if !more {
+                    if changing.announces {
+                        self.worker.with(|core| core.announce(now));
+                    }
+                    changing.step = Step::Rest;
+                }
+                None
+            }
+            Step::Rest if change.forget(PORTION) => None,
+            Step::Rest => Some(std::mem::replace(&mut changing.outcome, Ok(Vec::new()))),
         }
-        Ok(difference)
     }
 
     /// Logs what `ipvsadm -Ln` would print, and the account of frames.
@@ -165,14 +213,14 @@ impl Floor {
     }
 
     /// Adjusts the devices whose settings differ; puts all back if one fails.
-    fn adjust(&mut self, old: &Config, new: &Config) -> Result<(), Fault> {
+    fn adjust(&mut self, old: &[PortConfig], new: &[PortConfig]) -> Result<(), Fault> {
         let differs = |port: &&PortConfig| {
             named(old, &port.name).is_some_and(|was| was.settings != port.settings)
         };
-        for port in new.ports.iter().filter(differs) {
+        for port in new.iter().filter(differs) {
             let Some(device) = self.device(&port.name) else { continue };
             if let Err(fault) = device.adjust(port) {
-                for was in &old.ports {
+                for was in old {
                     if let Some(device) = self.device(&was.name) {
                         // It had these settings a moment ago.
                         let _ = device.adjust(was);
@@ -184,11 +232,11 @@ impl Floor {
         Ok(())
     }
 
-    /// The ports of `config` whose devices are gone, or could not be had back yet.
-    fn lost(&self, config: &Config) -> Vec<String> {
+    /// Those of `ports` whose devices are gone, or could not be had back yet.
+    fn lost(&self, ports: &[PortConfig]) -> Vec<String> {
         let here =
             |name: &str| self.ports.iter().any(|port| port.name() == name && !port.is_lost());
-        let names = config.ports.iter().map(|port| &port.name);
+        let names = ports.iter().map(|port| &port.name);
         names.filter(|name| !here(name)).cloned().collect()
     }
 
@@ -211,6 +259,6 @@ fn drive(handle: Handle, name: &str, watch: &Watch, link: LinkId) -> Result<Driv
     Ok(queue)
 }
 
-fn named<'a>(config: &'a Config, name: &str) -> Option<&'a PortConfig> {
-    config.ports.iter().find(|port| port.name == name)
+fn named<'a>(ports: &'a [PortConfig], name: &str) -> Option<&'a PortConfig> {
+    ports.iter().find(|port| port.name == name)
 }

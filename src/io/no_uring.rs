@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::queue::Queue;
+use super::queue::{Failed, Queue};
 use crate::packet::{vnet, LinkId, Packet};
 
 /// The ring that cannot be had.
@@ -74,7 +74,7 @@ impl Queue for Uring {
         match self.0 {}
     }
 
-    fn failed(&mut self) -> u64 {
+    fn failed(&mut self) -> Failed {
         match self.0 {}
     }
 }

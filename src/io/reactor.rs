@@ -15,9 +15,9 @@ use log::{debug, info, warn};
 
 use super::crew::Crew;
 use super::desk::Host;
-use super::floor::Floor;
+use super::floor::{Changing, Floor};
 use super::queue::Driven;
-use super::reading::{Fresh, Outcome, Reading};
+use super::reading::{Outcome, Reading};
 use super::socket::{Socket, Wanted};
 use super::sys::Control;
 use super::tap::{self, Port, Wish};
@@ -127,15 +127,33 @@ impl Host for Running<'_, '_, '_> {
     }
 }
 
-/// Changes over to the rules that were read, or says why not and changes nothing.
+/// Changes over to rules that were read, a portion a turn, or says why not and changes nothing; true as long
+/// as there is more to do.
 fn change_over(
-    read: Result<Fresh, String>,
+    changing: &mut Option<Changing>,
+    reading: &mut Reading<'_, '_>,
     floor: &mut Floor,
     watch: &Watch,
     now: Instant,
-) -> Outcome {
-    let done = read.and_then(|fresh| floor.reload(watch, now, fresh));
-    match &done {
+) -> bool {
+    let mut done = changing.as_mut().and_then(|changing| floor.proceed(now, changing));
+    if let Some(read) = changing.is_none().then(|| reading.take()).flatten() {
+        match read.and_then(|fresh| floor.reload(watch, now, fresh)) {
+            Ok(begun) => *changing = Some(begun),
+            Err(why) => done = Some(Err(why)),
+        }
+    }
+    if let Some(outcome) = done {
+        *changing = None;
+        tell(&outcome);
+        reading.conclude(outcome);
+    }
+    changing.is_some()
+}
+
+/// Logs what came of a reload.
+fn tell(outcome: &Outcome) {
+    match outcome {
         Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
         Ok(lines) => {
             logged(lines).for_each(|line| info!("reload: {line}"));
@@ -149,7 +167,6 @@ fn change_over(
             warn!("reload: nothing was changed");
         }
     }
-    done
 }
 
 /// The lines of a difference that are logged: packets wait for the log, and nobody reads it all.
@@ -177,7 +194,7 @@ fn serve(
     socket: &mut Option<Socket>,
 ) -> Result<(), Fault> {
     let mut now = clock.now();
-    let (mut announced, mut asked) = (false, false);
+    let (mut announced, mut asked, mut changing) = (false, false, None);
     let mut stamp = rules.stamp();
     let mut look = now.after(WATCH_STEP);
     let mut memory_look = now;
@@ -199,11 +216,9 @@ fn serve(
             look_at_memory(&floor.worker);
         }
         floor.worker.turn(now);
-        if let Some(read) = reading.take() {
-            let outcome = change_over(read, floor, watch, now);
-            reading.conclude(outcome);
-        }
-        asked = answer(socket, watch, floor, reading, now);
+        // Nobody sees, or changes, what is halfway between two rules files.
+        asked = change_over(&mut changing, reading, floor, watch, now)
+            || answer(socket, watch, floor, reading, now);
         if wish.listing {
             floor.log_listing();
         }

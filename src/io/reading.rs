@@ -16,14 +16,41 @@ use mio::Waker;
 
 use super::reactor::Rules;
 use super::worker::Shared;
-use crate::config::Config;
+use crate::config::{Config, PortConfig};
+use crate::engine::Change;
+
+/// Services of what runs that are copied at a time; packets wait for it.
+const COPIED: usize = 64;
+
+/// Times that a copy is begun anew because of a command meanwhile, before packets wait for all of it.
+const COPIES: usize = 4;
 
 /// Rules that were read, beside those that ran then.
 pub(super) struct Fresh {
-    pub(super) new: Config,
-    pub(super) old: Config,
+    /// What leads from the latter to the former.
+    pub(super) change: Change,
+    /// From which edition.
+    pub(super) edition: u64,
+    /// They are the same.
+    pub(super) same: bool,
+    pub(super) old_ports: Vec<PortConfig>,
+    pub(super) new_ports: Vec<PortConfig>,
     /// What differs, in lines of the rules file.
     pub(super) difference: Vec<String>,
+}
+
+impl Fresh {
+    /// What must be done to `old`, which runs in this edition.
+    ///
+    /// # Errors
+    /// What the new rules ask for that cannot be.
+    pub(super) fn of(old: &Config, edition: u64, new: Config) -> Result<Self, String> {
+        let same = *old == new;
+        let difference = if same { Vec::new() } else { old.difference(&new) };
+        let (old_ports, new_ports) = (old.ports.clone(), new.ports.clone());
+        let change = Change::between(old, new).map_err(|why| why.to_string())?;
+        Ok(Self { change, edition, same, old_ports, new_ports, difference })
+    }
 }
 
 /// The lines that differ, or why nothing was changed.
@@ -127,15 +154,41 @@ impl Drop for Ring {
 fn read(rules: &dyn Rules, shared: &Shared) -> Result<Fresh, String> {
     let mut new = rules.read()?;
     super::complete(&mut new);
-    let core = shared.lock();
-    let same = *core.config() == new;
-    let old = if same { Config::default() } else { core.config().clone() };
-    drop(core);
-    if same {
-        return Ok(Fresh { old: new.clone(), new, difference: Vec::new() });
+    for _ in 0..COPIES {
+        let Some((old, edition)) = copy(shared) else { continue };
+        let fresh = Fresh::of(&old, edition, new)?;
+        if shared.lock().edition() == edition {
+            return Ok(fresh);
+        }
+        // A command has come meanwhile.
+        new = fresh.change.into_config();
     }
-    let difference = old.difference(&new);
-    Ok(Fresh { new, old, difference })
+    let core = shared.lock();
+    let (old, edition) = (core.config().clone(), core.edition());
+    drop(core);
+    Fresh::of(&old, edition, new)
+}
+
+/// What runs, and in which edition; copied with packets in between, unless it changes meanwhile.
+fn copy(shared: &Shared) -> Option<(Config, u64)> {
+    let core = shared.lock();
+    let edition = core.edition();
+    let mut copy = core.config().without_services();
+    drop(core);
+    let mut last = None;
+    loop {
+        let core = shared.lock();
+        if core.edition() != edition {
+            return None;
+        }
+        last = core.config().copy_services(last, &mut copy, COPIED);
+        drop(core);
+        if last.is_none() {
+            return Some((copy, edition));
+        }
+        // Whoever waits for the lock gets it.
+        std::thread::yield_now();
+    }
 }
 
 #[cfg(test)]
@@ -168,7 +221,7 @@ mod tests {
             }
             let mut rung = false;
             watch
-                .wait(Some(Duration::from_secs(20)), |token| rung = token == BELL)
+                .wait(Some(Duration::from_secs(100)), |token| rung = token == BELL)
                 .expect("no error");
             assert!(rung, "the bell must ring");
         }

@@ -3,9 +3,10 @@
 //! Left to itself, a device of many queues remembers for each flow which queue wrote last, and takes
 //! every frame apart for that, on the way in and on the way out, which costs more than all that we do
 //! with it. The program takes the client's end of a flow, which is the same both ways whatever is
-//! rewritten: both directions come to one worker, which spares the other being woken. That end has the
-//! port that systems give to who does not ask for one, from 32768 on; where neither or both have, all
-//! addresses and ports count. It is a filter in the machine language of BPF, as a socket's would be.
+//! rewritten: both directions come to one worker, which spares the other being woken. That end is taken to be
+//! the one with the higher port: services have the low ones, and systems, and address translators on the
+//! way, give high ones to who does not ask for one. Where no port is higher, all addresses and ports count.
+//! That a flow's directions come to two workers costs a wake-up, and nothing else. It is a filter in the machine language of BPF, as a socket's would be.
 //!
 //! Where the kernel refuses it (`CAP_BPF` is missing, or BPF), the device goes on in its own way.
 
@@ -30,6 +31,8 @@ const SHIFT_RIGHT_32: u8 = 0x74;
 const JUMP: u8 = 0x05;
 const IF_EQUAL: u8 = 0x15;
 const IF_NOT_EQUAL: u8 = 0x55;
+const IF_SAME: u8 = 0x1d;
+const IF_GREATER: u8 = 0x2d;
 const EXIT: u8 = 0x95;
 
 /// Loads leave what they find in 0 and take the frame from 6, where it is put from 1.
@@ -118,23 +121,18 @@ fn program(link: usize) -> Vec<Op> {
 
 /// Leaves in [`SOURCE`] the client's address and port, or all of both ends where no end looks like one.
 fn client() -> Vec<Op> {
-    let all = [op(XOR, SOURCE, TARGET, 0, 0), op(XOR, SOURCE, PORTS, 0, 0), op(JUMP, 0, 0, 6, 0)];
-    let target = [
-        op(COPY, SOURCE, TARGET, 0, 0),
-        op(AND, PORTS, 0, 0, 0xffff),
-        op(XOR, SOURCE, PORTS, 0, 0),
-        op(JUMP, 0, 0, 2, 0),
-    ];
-    let source = [op(SHIFT_RIGHT_32, PORTS, 0, 0, 16), op(XOR, SOURCE, PORTS, 0, 0)];
-    // The highest bits of both ports.
+    let target =
+        [op(COPY, SOURCE, TARGET, 0, 0), op(XOR, SOURCE, PORTS, 0, 0), op(JUMP, 0, 0, 4, 0)];
+    let source = [op(XOR, SOURCE, FOUND, 0, 0), op(JUMP, 0, 0, 2, 0)];
+    let all = [op(XOR, SOURCE, TARGET, 0, 0), op(XOR, SOURCE, PORTS, 0, 0)];
     let look = [
         op(COPY, FOUND, PORTS, 0, 0),
-        op(SHIFT_RIGHT_32, FOUND, 0, 0, 15),
-        op(AND, FOUND, 0, 0, 0x1_0001),
-        op(IF_EQUAL, FOUND, 0, jump(1 + all.len() + target.len()), 0x1_0000),
-        op(IF_EQUAL, FOUND, 0, jump(all.len()), 1),
+        op(SHIFT_RIGHT_32, FOUND, 0, 0, 16),
+        op(AND, PORTS, 0, 0, 0xffff),
+        op(IF_SAME, FOUND, PORTS, jump(1 + target.len() + source.len()), 0),
+        op(IF_GREATER, FOUND, PORTS, jump(target.len()), 0),
     ];
-    [&look[..], &all, &target, &source].concat()
+    [&look[..], &target, &source, &all].concat()
 }
 
 const fn op(code: u8, to: u8, from: u8, over: i16, value: i32) -> Op {
@@ -195,7 +193,9 @@ mod tests {
                 JUMP => next += over,
                 IF_EQUAL if registers[to] == wide => next += over,
                 IF_NOT_EQUAL if registers[to] != wide => next += over,
-                IF_EQUAL | IF_NOT_EQUAL => {}
+                IF_SAME if registers[to] == registers[from] => next += over,
+                IF_GREATER if registers[to] > registers[from] => next += over,
+                IF_EQUAL | IF_NOT_EQUAL | IF_SAME | IF_GREATER => {}
                 EXIT => return Some(registers[0]),
                 _ => return None,
             }
@@ -254,7 +254,8 @@ mod tests {
         let queue = |frame: &[u8]| run(&program, frame).expect("it ends") % 2;
         let mut ones = [0, 0];
         for client in 0..64_u8 {
-            let port = 40_000 + 2 * u16::from(client);
+            // As systems give them, and as address translators do.
+            let port = [40_000, 9000][usize::from(client % 2)] + 2 * u16::from(client);
             let from = [&port.to_be_bytes()[..], &[0, 80]].concat();
             let to = [&[0x1f, 0x90][..], &port.to_be_bytes()].concat();
             // Another server's address, and the client's in the other place.

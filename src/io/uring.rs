@@ -27,7 +27,7 @@ use std::time::Duration;
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue, IoUring};
 
-use super::queue::Queue;
+use super::queue::{Failed, Queue};
 use crate::packet::{vnet, LinkId, Packet, FRAME_MAX};
 
 /// Buffers lent to a device at most; a power of two.
@@ -70,14 +70,32 @@ pub struct Uring {
 struct Inner {
     ring: IoUring,
     lanes: Vec<Option<Lane>>,
-    /// Packets whose writes are under way with their lanes, and the places that are free.
-    outgoing: Vec<(Packet, usize)>,
+    /// Packets whose writes are under way, and the places that are free.
+    outgoing: Vec<Outgoing>,
     free: Vec<u16>,
+    /// Frames that leave in pieces, those of them that are free, and the one that is being written.
+    frames: Vec<InPieces>,
+    free_frames: Vec<u16>,
+    frame: Option<u16>,
     /// A descriptor that is watched beside the devices, and whether it is being watched.
     poller: Option<RawFd>,
     watching: bool,
     /// It has something.
     polled: bool,
+}
+
+/// A packet whose write is under way, its lane, and the frame that it is a piece of.
+struct Outgoing {
+    packet: Packet,
+    to: usize,
+    frame: Option<u16>,
+}
+
+/// A frame whose pieces are written each by itself; that it failed is told once.
+#[derive(Default)]
+struct InPieces {
+    under_way: u16,
+    failed: bool,
 }
 
 /// A device on the ring. `HEADER` bytes of virtio-net header are in front of each frame.
@@ -106,8 +124,8 @@ struct Lane {
     resting: bool,
     /// An error of reading that is still to be told.
     trouble: Option<io::Error>,
-    /// Writes that failed and are still to be told.
-    failed: u64,
+    /// Frames whose writes failed, which is still to be told.
+    failed: Failed,
     piece: Packet,
 }
 
@@ -138,8 +156,14 @@ impl Ring {
         Ok(Self(Rc::new(RefCell::new(Inner {
             ring,
             lanes: Vec::new(),
-            outgoing: (0..WRITES).map(|_| (Packet::with_capacity(0), 0)).collect(),
+            outgoing: (0..WRITES)
+                .map(|_| Outgoing { packet: Packet::with_capacity(0), to: 0, frame: None })
+                .collect(),
             free: (0..WRITES).rev().collect(),
+            // Each has a write under way, or is being written.
+            frames: (0..=WRITES).map(|_| InPieces::default()).collect(),
+            free_frames: (0..=WRITES).collect(),
+            frame: None,
             poller: None,
             watching: false,
             polled: false,
@@ -321,9 +345,19 @@ impl Inner {
             } else {
                 let place = u16::try_from(about).expect("places are below 2^16");
                 self.free.push(place);
-                let to = self.outgoing[usize::from(place)].1;
-                if let Some(Some(lane)) = self.lanes.get_mut(to).filter(|_| result < 0) {
-                    lane.failed += 1;
+                let Outgoing { packet, to, frame } = &self.outgoing[usize::from(place)];
+                let mut tells = result < 0;
+                if let Some(at) = *frame {
+                    let frame = &mut self.frames[usize::from(at)];
+                    tells &= !frame.failed;
+                    frame.failed |= result < 0;
+                    frame.under_way -= 1;
+                    if frame.under_way == 0 {
+                        self.free_frames.push(at);
+                    }
+                }
+                if let Some(Some(lane)) = self.lanes.get_mut(*to).filter(|_| tells) {
+                    lane.failed.count(packet.own);
                 }
             }
         }
@@ -351,9 +385,25 @@ impl Inner {
         }
         let link = lane.link;
         let mut piece = std::mem::replace(&mut lane.piece, Packet::with_capacity(0));
+        let frame = self.free_frames.pop().ok_or(io::ErrorKind::WouldBlock)?;
+        // It counts as one of its pieces, so that it lasts until all are there.
+        self.frames[usize::from(frame)] = InPieces { under_way: 1, failed: false };
+        self.frame = Some(frame);
         let sent =
             super::queue::send_pieces(packet, link, &mut piece, |piece| self.write(at, piece));
+        self.frame = None;
+        let pieces = &mut self.frames[usize::from(frame)];
+        pieces.under_way -= 1;
+        let noted = pieces.failed;
+        pieces.failed |= sent.is_err();
+        if pieces.under_way == 0 {
+            self.free_frames.push(frame);
+        }
         self.lane(at)?.piece = piece;
+        // What a completion has noted will be told already.
+        if noted {
+            return Ok(());
+        }
         sent
     }
 
@@ -367,12 +417,14 @@ impl Inner {
         }
         let device = Fd(self.lane(at)?.device.as_raw_fd());
         let place = self.free.pop().ok_or(io::ErrorKind::WouldBlock)?;
-        let (waiting, to) = &mut self.outgoing[usize::from(place)];
+        let Outgoing { packet: waiting, to, frame } = &mut self.outgoing[usize::from(place)];
         *to = at;
+        *frame = self.frame;
         if packet.room(0).len() < FRAME_MAX {
             // A frame of our own has a buffer of its own size, which is no use to the next reader.
             waiting.frame_room(0);
             waiting.received(packet.link, packet.len());
+            waiting.own = packet.own;
             waiting.bytes_mut().copy_from_slice(packet.bytes());
         } else {
             std::mem::swap(packet, waiting);
@@ -383,8 +435,10 @@ impl Inner {
         // SAFETY: the bytes are those of a packet in `outgoing`, which is not touched until its place
         // is free again, that is, until the completion has been seen.
         let pushed = unsafe { self.push(&write.build().user_data(u64::from(place))) };
-        if pushed.is_err() {
-            self.free.push(place);
+        match (&pushed, self.frame) {
+            (Err(_), _) => self.free.push(place),
+            (Ok(()), Some(frame)) => self.frames[usize::from(frame)].under_way += 1,
+            (Ok(()), None) => {}
         }
         pushed
     }
@@ -417,7 +471,7 @@ impl Lane {
             short: false,
             resting: false,
             trouble: None,
-            failed: 0,
+            failed: Failed::default(),
             piece: Packet::with_capacity(0),
         }
     }
@@ -485,9 +539,9 @@ impl Queue for Uring {
         self.ring.0.borrow_mut().send(self.lane, packet)
     }
 
-    fn failed(&mut self) -> u64 {
+    fn failed(&mut self) -> Failed {
         let mut inner = self.ring.0.borrow_mut();
-        inner.lane(self.lane).map_or(0, |lane| std::mem::take(&mut lane.failed))
+        inner.lane(self.lane).map(|lane| std::mem::take(&mut lane.failed)).unwrap_or_default()
     }
 
     fn is_waiting(&self) -> bool {

@@ -230,9 +230,10 @@ impl<Q: Queue> Worker<Q> {
     pub fn settle(&mut self) {
         for lane in self.lanes.iter_mut().flatten() {
             let failed = lane.queue.failed();
-            if failed > 0 {
+            if !failed.is_none() {
                 let mut core = self.shared.lock();
-                (0..failed).for_each(|_| core.refused(lane.link));
+                (0..failed.forwarded).for_each(|_| core.refused(false));
+                (0..failed.own).for_each(|_| core.refused(true));
             }
         }
     }
@@ -313,12 +314,14 @@ fn send<Q: Queue>(
     link: LinkId,
     packet: &mut Packet,
 ) {
+    // A queue may exchange the packet for another.
+    let own = packet.own;
     let sent = match lanes.get_mut(usize::from(link.0)) {
         Some(Some(lane)) if lane.health != Health::Lost => lane.queue.send(packet).is_ok(),
         _ => false,
     };
     if !sent {
-        shared.lock().refused(link);
+        shared.lock().refused(own);
     }
 }
 

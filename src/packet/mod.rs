@@ -195,6 +195,8 @@ pub struct Packet {
     pub offload: vnet::Offload,
     /// Whether it came from a queue with offload: who sends it on understands `offload`.
     pub sums_wait: bool,
+    /// Whether we send it on our own account, and no received frame waits to be accounted for by it.
+    pub own: bool,
     /// What an error that quotes the packet takes its IPv4 checksum back by: the kernel sums up what it
     /// wrote into options only when the packet leaves.
     pub unsummed: Option<checksum::Delta>,
@@ -216,6 +218,7 @@ impl Packet {
             mark: 0,
             offload: vnet::Offload::default(),
             sums_wait: false,
+            own: false,
             unsummed: None,
             recorded: 0,
             ip_at: HEADROOM,
@@ -239,6 +242,7 @@ impl Packet {
         copy.mark = self.mark;
         copy.offload = self.offload;
         copy.sums_wait = self.sums_wait;
+        copy.own = self.own;
         copy.unsummed = self.unsummed;
         copy.recorded = self.recorded;
         copy.ip_at = HEADROOM + self.before_ip();
@@ -270,6 +274,7 @@ impl Packet {
         self.mark = 0;
         self.offload = vnet::Offload::default();
         self.sums_wait = false;
+        self.own = false;
         self.unsummed = None;
         self.recorded = 0;
         self.ip_at = self.start;
@@ -297,6 +302,7 @@ impl Packet {
             at += part.len();
         }
         self.mark = like.mark;
+        self.own = like.own;
         self.leave_undone(like.offload, like.before_ip());
     }
 
@@ -503,7 +509,7 @@ drop_reasons! {
     TunnelError = "tunnel-error",
     /// A real server's packet that belongs to no connection (`nat_icmp_send`).
     NoConnection = "no-connection",
-    /// The connection table is full, or one client's port has as many connections as it may.
+    /// The table of connections is full, or that of Call-IDs, or one client's port has as many as it may.
     TableFull = "table-full",
     /// No room to remember what an FTP client has asked for.
     HelperFull = "helper-full",

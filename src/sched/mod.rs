@@ -278,7 +278,7 @@ impl State {
     pub fn changed(&mut self, change: Change, pool: &impl Pool) {
         match self {
             Self::Rr(state) => state.changed(change),
-            Self::Wrr(state) => state.changed(pool),
+            Self::Wrr(state) => state.changed(change, pool),
             Self::Dh(_) if change == Change::Edited => {}
             Self::Dh(_) | Self::Sh(_) | Self::Mh(_) => self.retable(pool),
             Self::Lc | Self::Wlc | Self::Lblc(_) | Self::Lblcr(_) => {}

@@ -39,27 +39,42 @@ pub struct Weighted {
     threshold: u32,
     /// The threshold of the first pass.
     highest: u32,
-    /// Greatest common divisor of the weights.
+    /// Greatest common divisor of the weights, 1 if there is none.
     step: u32,
+    /// The divisor and the highest weight, 0 if there is none.
+    divisor: u32,
+    heaviest: u32,
 }
 
 impl Weighted {
     pub(super) fn attach(pool: &impl Pool) -> Self {
-        let mut state = Self { cursor: 0, threshold: 0, highest: 0, step: 1 };
-        state.measure(pool);
+        let mut state =
+            Self { cursor: 0, threshold: 0, highest: 0, step: 1, divisor: 0, heaviest: 0 };
+        state.measure(pool, Change::Edited);
         state.threshold = state.highest;
         state
     }
 
-    fn measure(&mut self, pool: &impl Pool) {
-        let weights = || (0..pool.len()).map(|i| pool.candidate(i).weight);
-        self.step = weights().fold(0, gcd).max(1);
-        self.highest = weights().max().unwrap_or(0).saturating_sub(self.step - 1);
+    /// One that was added need not have all the others looked at again.
+    fn measure(&mut self, pool: &impl Pool, change: Change) {
+        let news = match change {
+            Change::Added => 0..1,
+            Change::Removed(_) | Change::Edited => {
+                (self.divisor, self.heaviest) = (0, 0);
+                0..pool.len()
+            }
+        };
+        for weight in news.map(|i| pool.candidate(i).weight) {
+            self.divisor = gcd(self.divisor, weight);
+            self.heaviest = self.heaviest.max(weight);
+        }
+        self.step = self.divisor.max(1);
+        self.highest = self.heaviest.saturating_sub(self.step - 1);
     }
 
-    pub(super) fn changed(&mut self, pool: &impl Pool) {
+    pub(super) fn changed(&mut self, change: Change, pool: &impl Pool) {
         self.cursor = 0;
-        self.measure(pool);
+        self.measure(pool, change);
         if self.threshold > self.highest || self.threshold == 0 {
             self.threshold = self.highest;
         } else if self.step > 1 {

@@ -409,6 +409,7 @@ impl Slow {
             return Outcome::Dropped(DropReason::PortRefused);
         }
         packet.link = link;
+        packet.own = own;
         self.outbox.push_back(packet);
         self.counters.own_sent += u64::from(own);
         Outcome::Forwarded

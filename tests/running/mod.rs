@@ -44,9 +44,14 @@ pub(crate) fn answer(program: &str, args: &[&str], input: &str, at: Option<&Path
     child.wait_with_output().expect("it ends")
 }
 
-/// A fresh path that is short enough for a socket.
+/// A fresh path that is short enough for a socket, in a place into which anybody may walk.
 pub(crate) fn short(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("tapvs-test-{}-{name}", std::process::id()));
+    let wanted = std::env::temp_dir();
+    let is_open =
+        |dir: &Path| fs::metadata(dir).is_ok_and(|about| about.permissions().mode() & 0o001 != 0);
+    let fits = wanted.as_os_str().len() <= 40 && wanted.ancestors().all(is_open);
+    let folder = if fits { wanted } else { PathBuf::from("/tmp") };
+    let path = folder.join(format!("tapvs-test-{}-{name}", std::process::id()));
     let _ = fs::remove_file(&path);
     path
 }
@@ -67,6 +72,8 @@ impl<'a> Stranger<'a> {
         let program = socket.with_extension("bin");
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_tapvs")).arg(&program).status();
         assert!(copied.expect("cp is there").success());
+        // Whatever rights new files get here, a stranger may run it.
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("it is ours");
         if !is_root {
             fs::set_permissions(socket, Permissions::from_mode(0o000)).expect("it is ours");
         }
