@@ -81,16 +81,16 @@ _tapvs() {
     :*) _tapvs_offer 'run check realserver reload save status ipvsadm proc' ;;
     run:-*) _tapvs_offer '-r --rules --watch --socket --engine --workers --seed -v --verbose -q --quiet -h --help' ;;
     run:*) _tapvs_files -f ;;
-    check:-*) _tapvs_offer '--lint -v --verbose -q --quiet -h --help' ;;
+    check:-*) _tapvs_offer '--lint --json -v --verbose -q --quiet -h --help' ;;
     check:*) _tapvs_files -f ;;
     realserver:-*) _tapvs_offer '-r --rules --server --decap --gue-port --tun -v --verbose -q --quiet -h --help' ;;
-    realserver:*) _tapvs_offer '-r --rules --server --decap --gue-port --tun -v --verbose -q --quiet -h --help' ;;
+    realserver:*) _tapvs_files -f ;;
     reload:-*) _tapvs_offer '--socket -h --help' ;;
     reload:*) _tapvs_offer '--socket -h --help' ;;
     save:-*) _tapvs_offer '-o --output --socket -h --help' ;;
     save:*) _tapvs_offer '-o --output --socket -h --help' ;;
-    status:-*) _tapvs_offer '--socket -h --help' ;;
-    status:*) _tapvs_offer '--socket -h --help' ;;
+    status:-*) _tapvs_offer '--json --socket -h --help' ;;
+    status:*) _tapvs_offer '--json --socket -h --help' ;;
     proc:-*) _tapvs_offer '--json --socket --into --every -h --help' ;;
     proc:*) _tapvs_offer 'ip_vs ip_vs_conn ip_vs_conn_sync ip_vs_stats ip_vs_stats_percpu ip_vs_app' ;;
     esac

@@ -75,7 +75,7 @@ echo "  KiB, descriptors, threads while they are at it: $(look)"
 sleep $((seconds - seconds / 3))
 echo "  KiB, descriptors, threads while they are at it: $(look)"
 for pid in "${HUNTERS[@]}"; do stop "$pid"; done
-until_true 5 "$TAPVS" status || failed "it answers"
+until_true "$TAPVS" status || failed "it answers"
 use "$WORK/one"
 sleep 1
 read -r memory descriptors threads < <(look)

@@ -27,7 +27,9 @@ use log::{debug, warn, LevelFilter};
 pub use wishes::definition;
 use wishes::{Args, Check, Proc, Realserver, Run, Save, Wish};
 
-use crate::config::{complaint, rules, Config};
+use crate::config::complaint::{self, Complaint, Remark, Severity};
+use crate::config::{rules, Config};
+use crate::control::json;
 use crate::engine::Engine;
 use crate::io::reactor::Plan;
 use crate::io::socket::Wanted;
@@ -138,7 +140,9 @@ fn obey(args: Args) -> Result<u8, Failure> {
         }
         Some(Wish::Reload(wish)) => ask::reload(wish.socket.as_deref()).map(|()| exit::FINE),
         Some(Wish::Save(wish)) => ask::save(&wish).map(|()| exit::FINE),
-        Some(Wish::Status(wish)) => ask::status(wish.socket.as_deref()).map(|()| exit::FINE),
+        Some(Wish::Status(wish)) => {
+            ask::status(wish.socket.as_deref(), wish.json).map(|()| exit::FINE)
+        }
         Some(Wish::Proc(wish)) => {
             log(0, false);
             procfs::run(&wish).map(|()| exit::FINE)
@@ -147,9 +151,11 @@ fn obey(args: Args) -> Result<u8, Failure> {
 }
 
 fn check_rules(wish: &Check) -> Result<u8, Failure> {
-    let mut read = read(&wish.file)?;
-    system::complete(&mut read.config);
-    Engine::new(&read.config, 0).map_err(|why| refused(&wish.file, &why))?;
+    let read = sound(&wish.file);
+    if wish.json {
+        return Ok(tell_remarks(wish, read));
+    }
+    let read = read?;
     if !wish.lint {
         warn_of_asides(&wish.file, &read);
         say(check::explanation(&wish.file, &read.config).trim_end());
@@ -166,14 +172,38 @@ fn check_rules(wish: &Check) -> Result<u8, Failure> {
     Ok(exit::WARNED)
 }
 
-/// The one rules file that a run was given.
-fn rules_of(wish: &Run) -> Result<&str, Failure> {
-    let why = match (&wish.file, &wish.rules) {
-        (Some(file), None) | (None, Some(file)) => return Ok(file),
-        (Some(file), Some(other)) => format!("either `{file}` or `-r {other}`, not both"),
-        (None, None) => "which rules file? `tapvs run FILE`".to_owned(),
+/// Tells programs all there is to say about the rules; the exit code is that of people's telling.
+fn tell_remarks(wish: &Check, read: Result<rules::Read, Unsound>) -> u8 {
+    let (code, remarks) = match read {
+        Err(unsound) => (exit::RULES, unsound.remarks()),
+        Ok(read) => {
+            let remarks: Vec<_> =
+                lint::warnings(&read).into_iter().map(lint::Warning::remark).collect();
+            let warned = wish.lint && !remarks.is_empty();
+            (if warned { exit::WARNED } else { exit::FINE }, remarks)
+        }
     };
-    Err(Failure::Usage(format!("tapvs run: {why}")))
+    say(json::remarks(label(&wish.file), &remarks).trim_end());
+    code
+}
+
+/// The one rules file that `word` was given, with `-r` or without.
+fn one_file<'a>(
+    word: &str,
+    file: Option<&'a str>,
+    rules: Option<&'a str>,
+) -> Result<Option<&'a str>, Failure> {
+    match (file, rules) {
+        (Some(file), Some(other)) => {
+            Err(Failure::Usage(format!("tapvs {word}: either `{file}` or `-r {other}`, not both")))
+        }
+        (file, rules) => Ok(file.or(rules)),
+    }
+}
+
+fn rules_of(wish: &Run) -> Result<&str, Failure> {
+    one_file("run", wish.file.as_deref(), wish.rules.as_deref())?
+        .ok_or_else(|| Failure::Usage("tapvs run: which rules file? `tapvs run FILE`".to_owned()))
 }
 
 fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
@@ -193,9 +223,9 @@ fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
     let config = read.config;
     let seed = match wish.seed {
         Some(seed) => seed,
-        None => system::random_seed()?,
+        None => system::random_seed(),
     };
-    let engine = Engine::new(&config, seed).map_err(|why| refused(file, &why))?;
+    let engine = Engine::new(&config, seed).map_err(|why| Unsound::refused(file, &why))?;
     let socket = Wanted::new(wish.socket.as_deref());
     let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
     let workers = wish.workers.unwrap_or_else(processors);
@@ -239,10 +269,10 @@ impl system::reactor::Rules for RulesFile<'_> {
 
 fn serve_realserver(wish: &Realserver) -> Result<(), Failure> {
     let usage = |why: &str| Failure::Usage(format!("tapvs realserver: {why}"));
-    match (&wish.rules, wish.decap) {
-        (Some(_), true) => Err(usage("either -r or --decap, not both")),
-        (None, false) => Err(usage("-r FILE prints commands, --decap takes tunnels off; which?")),
-        (None, true) if wish.server.is_some() => Err(usage("--server goes with -r")),
+    match (one_file("realserver", wish.file.as_deref(), wish.rules.as_deref())?, wish.decap) {
+        (Some(_), true) => Err(usage("either FILE or --decap, not both")),
+        (None, false) => Err(usage("FILE prints commands, --decap takes tunnels off; which?")),
+        (None, true) if wish.server.is_some() => Err(usage("--server goes with FILE")),
         (None, true) => {
             Ok(system::decap::run(wish.tun.as_deref().unwrap_or("tapvs0"), wish.gue_port)?)
         }
@@ -292,8 +322,50 @@ fn label(file: &str) -> &str {
     file
 }
 
+/// Why rules cannot be run.
+enum Unsound {
+    /// Lines are wrong.
+    Lines(Vec<Complaint>),
+    /// Something is wrong that no word shows: on which line, its name for programs, and in words.
+    Whole(Option<usize>, &'static str, String),
+}
+
+impl Unsound {
+    /// Each line is right, and together they cannot be.
+    fn refused(file: &str, why: &impl std::fmt::Display) -> Self {
+        Self::Whole(None, "refused", format!("{}: {why}", label(file)))
+    }
+
+    fn remarks(self) -> Vec<Remark> {
+        match self {
+            Self::Lines(all) => all.iter().map(Complaint::remark).collect(),
+            Self::Whole(line, code, message) => {
+                let severity = Severity::Error;
+                vec![Remark { line, at: None, severity, code, message, cure: None }]
+            }
+        }
+    }
+}
+
+impl From<Unsound> for Failure {
+    fn from(unsound: Unsound) -> Self {
+        Self::Rules(match unsound {
+            Unsound::Lines(all) => complaint::told(&all),
+            Unsound::Whole(.., text) => vec![text],
+        })
+    }
+}
+
+/// A rules file that can be run, as far as can be told without its devices.
+fn sound(file: &str) -> Result<rules::Read, Unsound> {
+    let mut read = read(file)?;
+    system::complete(&mut read.config);
+    Engine::new(&read.config, 0).map_err(|why| Unsound::refused(file, &why))?;
+    Ok(read)
+}
+
 /// The same, with the places where it says what it says.
-fn read(file: &str) -> Result<rules::Read, Failure> {
+fn read(file: &str) -> Result<rules::Read, Unsound> {
     let label = label(file);
     let text = if file == "-" {
         let mut text = Vec::new();
@@ -302,18 +374,15 @@ fn read(file: &str) -> Result<rules::Read, Failure> {
         fs::read(file)
     };
     let text = text.map_err(|e| {
-        Failure::Rules(vec![Fault::new(format!("tapvs: reading {label}"), e).to_string()])
+        let fault = Fault::new(format!("tapvs: reading {label}"), e);
+        Unsound::Whole(None, "unreadable", fault.to_string())
     })?;
     let text = String::from_utf8(text).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..good].iter().filter(|&&b| b == b'\n').count() + 1;
-        Failure::Rules(vec![format!("{label}:{line}: this is not UTF-8 text")])
+        Unsound::Whole(Some(line), "spelling", format!("{label}:{line}: this is not UTF-8 text"))
     })?;
-    rules::read(label, &text).map_err(|all| Failure::Rules(complaint::told(&all)))
-}
-
-fn refused(file: &str, why: &impl std::fmt::Display) -> Failure {
-    Failure::Rules(vec![format!("{file}: {why}")])
+    rules::read(label, &text).map_err(Unsound::Lines)
 }
 
 /// Logs to standard error as `[level] message`; whoever keeps the log knows the time. Of what is not

@@ -90,7 +90,10 @@ fn what_was_probably_meant_is_told() {
         ("run", "run: which rules file? `tapvs run FILE`"),
         ("run my.rules other", "run: `other` is one word too many"),
         ("run my.rules -r other", "run: either `my.rules` or `-r other`, not both"),
-        ("realserver f", "realserver: `f` stands behind no option; write `-r f`"),
+        ("check", "check: which rules file? `tapvs check FILE`"),
+        ("realserver a b", "realserver: `b` is one word too many"),
+        ("realserver a -r b", "realserver: either `a` or `-r b`, not both"),
+        ("realserver a --decap", "realserver: either FILE or --decap, not both"),
         ("save f", "save: `f` stands behind no option; write `-o f`"),
         ("check a b", "check: `b` is one word too many"),
         (
@@ -380,6 +383,54 @@ fn the_account_of_frames_and_the_servers_that_nothing_reaches_are_told() {
     assert_eq!(lines.next(), Some(account));
     assert_eq!(lines.next(), Some("no route leads to the server 10.9.0.1"));
     assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn the_status_is_told_to_programs_as_well() {
+    let running = Running::start("status-json", WEB);
+    let (code, out, err) = running.says(&["status", "--json"]);
+    assert_eq!((code, err.as_str(), out.lines().count()), (0, "", 1));
+    assert!(out.starts_with("{\"schema\":1,\"frames\":{\"received\":0,"), "{out}");
+    assert!(out.contains("\"unreached\":[{\"server\":\"10.9.0.1\",\"next\":null,"), "{out}");
+}
+
+#[test]
+fn programs_are_told_each_mistake_with_its_place_and_name() {
+    let documented = include_str!("../docs/json.md");
+    let told = |rules: &str| {
+        let (code, out, err) = outcome(&["check", "--json", "-"], rules);
+        assert_eq!((code, err.as_str(), out.lines().count()), (3, "", 1), "{out}");
+        out
+    };
+    assert_eq!(
+        told("-A -t 10.0.0.1:80 -s wlcc\n"),
+        "{\"schema\":1,\"file\":\"standard input\",\"remarks\":[{\"line\":1,\"column\":22,\"width\":4,\
+         \"severity\":\"error\",\"code\":\"unfit-value\",\"message\":\"unknown scheduler `wlcc`\",\
+         \"cure\":\"expected one of rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos; did you mean `wlc`?\"}]}\n"
+    );
+    for (code, rules) in [
+        ("spelling", "ipvsadm –C"),
+        ("unknown-command", "hello"),
+        ("one-command", "-C -C"),
+        ("unknown-option", "-A --wrong"),
+        ("missing-value", "-A -t"),
+        ("unexpected-value", "-A 10.0.0.1:80"),
+        ("missing-option", "-A -s rr"),
+        ("unfit-option", "-A -t 10.0.0.1:80 -m"),
+        ("unfit-address", "-A -t 10.0.0.256:80"),
+        ("unfit-value", "-A -f x"),
+        ("no-rule", "nft add rule x"),
+        ("host", "ip tuntap add dev tap0"),
+        ("refused", "-D -t 10.0.0.1:80"),
+    ] {
+        let told = told(rules);
+        assert!(told.contains(&format!("\"code\":\"{code}\"")), "{rules}: {told}");
+        assert!(documented.contains(&format!("`{code}`")), "{code} is not in docs/json.md");
+    }
+    let (code, out, err) = outcome(&["check", "--json", "/nonexistent"], "");
+    assert_eq!((code, err.as_str()), (3, ""));
+    assert!(out.contains("\"line\":null,\"column\":null,\"width\":null,\"severity\":\"error\",\"code\":\"unreadable\""), "{out}");
+    assert!(documented.contains("`unreadable`"));
 }
 
 #[test]

@@ -350,7 +350,7 @@ fn the_socket_is_its_owners_alone_and_goes_with_its_tapvs() {
     let second = call("tapvs", &socket, &["run", "-q", "-r", "-"], "");
     assert_eq!((second.code, second.out.as_str()), (1, ""));
     let wanted =
-        format!("tapvs: control socket {}: another tapvs answers there\n", socket.display());
+        format!("tapvs: control socket {}: another tapvs answers there (a second one needs a `--socket PATH` of its own)\n", socket.display());
     assert_eq!(second.err.lines().last().map(|l| format!("{l}\n")), Some(wanted));
     assert_eq!(tapvs.prints("-Sn"), "");
     // What a dead one leaves is replaced.

@@ -152,6 +152,29 @@ fn what_will_not_work_is_told_with_its_line_and_cure() {
 }
 
 #[test]
+fn programs_are_told_the_same_with_the_cure_apart() {
+    let documented = include_str!("../docs/json.md");
+    for &(text, line, name, words) in EXAMPLES {
+        let (code, out) = checked(&["check", "--json", "-"], &format!("{BEFORE}{text}\n"));
+        let place = if line == 0 { "null".to_owned() } else { line.to_string() };
+        let begin = format!(
+            "{{\"schema\":1,\"file\":\"standard input\",\"remarks\":[{{\"line\":{place},\"column\":null,\"width\":null,"
+        );
+        assert!(code == 0 && out.starts_with(&begin), "{text}: {out}");
+        assert!(words.iter().all(|word| out.contains(word)), "{out}");
+        let aside = ["real-server", "no-rule"].contains(&name);
+        let severity = if aside { "note" } else { "warning" };
+        assert!(
+            out.contains(&format!("\"severity\":\"{severity}\",\"code\":\"{name}\",\"message\":")),
+            "{out}"
+        );
+        assert_eq!(out.contains("\"cure\":null"), aside, "{out}");
+        assert!(documented.contains(&format!("`{name}`")), "{name} is not in docs/json.md");
+    }
+    assert_eq!(checked(&["check", "--json", "--lint", "-"], "modprobe ip_vs\n").0, 4);
+}
+
+#[test]
 fn every_lint_has_its_example() {
     let source = include_str!("../src/cli/lint.rs");
     let rows = source.split("(\"").skip(1).filter_map(|row| row.split_once("\", "));
@@ -180,14 +203,15 @@ fn what_works_is_fine() {
 
 #[test]
 fn the_rules_of_the_readme_are_right_and_work() {
-    let (_, section) =
-        include_str!("../README.md").split_once("## Rules by example\n").expect("a section");
-    let rules = section.split("```").nth(1).and_then(|fenced| fenced.strip_prefix("text\n"));
-    let rules = rules.expect("an example");
-    assert!(rules.lines().count() >= 20, "{rules}");
-    let told = checked(&["check", "-"], rules);
-    assert!(told.0 == 0 && told.1.starts_with("standard input: fine\n"), "{}", told.1);
-    assert_eq!(lint("-", rules), (0, "standard input: fine\n".to_owned()));
+    for (heading, lines) in [("## A first director\n", 6), ("## Rules by example\n", 20)] {
+        let (_, section) = include_str!("../README.md").split_once(heading).expect("a section");
+        let rules = section.split("```").nth(1).and_then(|fenced| fenced.strip_prefix("text\n"));
+        let rules = rules.expect("an example");
+        assert!(rules.lines().count() >= lines, "{rules}");
+        let told = checked(&["check", "-"], rules);
+        assert!(told.0 == 0 && told.1.starts_with("standard input: fine\n"), "{}", told.1);
+        assert_eq!(lint("-", rules), (0, "standard input: fine\n".to_owned()));
+    }
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub(super) fn reload(socket: Option<&str>) -> Result<(), Failure> {
 }
 
 /// Prints what became of the frames so far, and what stands in their way.
-pub(super) fn status(socket: Option<&str>) -> Result<(), Failure> {
-    let told = text("status", socket, &Request::Status)?;
+pub(super) fn status(socket: Option<&str>, json: bool) -> Result<(), Failure> {
+    let told = text("status", socket, &Request::Status { json })?;
     print("status", &told.map_err(|why| failed("status", io::Error::other(why)))?)
 }
 

@@ -238,7 +238,7 @@ impl Tool<'_> {
             while let Some(line) = lines.next() {
                 let args = arguments(line);
                 let last = lines.peek().is_none();
-                if !args.is_empty() && !(last && ends_in_blanks(line)) {
+                if !(args.is_empty() || last && ends_in_blanks(line)) {
                     code = self.line(&args)?;
                 }
             }

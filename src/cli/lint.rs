@@ -12,12 +12,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::check::service_name;
+use crate::config::complaint::{Remark, Severity};
 use crate::config::rules::{Places, Read};
 use crate::config::{
     Config, DestSpec, Method, PortConfig, RouteTarget, ServiceKey, ServiceSpec, TunnelChecksum,
     TunnelType,
 };
 use crate::packet::{proto, Endpoint, Family};
+use crate::world::{gathered, sort_by};
+
+/// The lints of lines that are passed over.
+const REAL_SERVER: &str = "real-server";
+const NO_RULE: &str = "no-rule";
 
 /// One thing that will not work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +41,21 @@ impl Warning {
     pub(super) fn shown(&self, file: &str) -> String {
         let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
         format!("{file}{line}: {} [{}]", self.text, self.lint)
+    }
+
+    /// The same for programs. Before the semicolon stands what will happen, behind it the cure; of a line
+    /// that is passed over, only that it is.
+    pub(super) fn remark(self) -> Remark {
+        let Self { line, text, lint } = self;
+        let (severity, parts) = match lint {
+            REAL_SERVER | NO_RULE => (Severity::Note, None),
+            _ => (Severity::Warning, text.split_once("; ")),
+        };
+        let (message, cure) = match parts {
+            Some((message, cure)) => (message.to_owned(), Some(cure.to_owned())),
+            None => (text, None),
+        };
+        Remark { line, at: None, severity, code: lint, message, cure }
     }
 }
 
@@ -57,9 +78,9 @@ pub(super) fn warnings(read: &Read) -> Vec<Warning> {
     found.extend(read.asides.iter().map(|aside| Warning {
         line: Some(aside.line),
         text: aside.text.clone(),
-        lint: if aside.real_server { "real-server" } else { "no-rule" },
+        lint: if aside.real_server { REAL_SERVER } else { NO_RULE },
     }));
-    found.sort();
+    sort_by(&mut found, Ord::cmp);
     found
 }
 
@@ -163,7 +184,7 @@ impl<'a> View<'a> {
             ServiceKey::Address { virt, .. } => Some(virt.addr),
             ServiceKey::Mark { .. } => None,
         });
-        Self { config, own: own.collect(), virt: virt.collect() }
+        Self { config, own: gathered(own), virt: gathered(virt) }
     }
 
     fn port(&self, name: &str) -> Option<&'a PortConfig> {

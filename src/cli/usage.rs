@@ -48,11 +48,14 @@ pub(super) fn words_listed() -> String {
 
 /// What argh says of a word that it does not know, with what was probably meant.
 fn explained(said: &str, words: &[&str]) -> String {
+    let first = words.iter().copied().find(|word| !word.starts_with('-'));
+    let wish = first.filter(|word| WORDS.contains(word));
+    if let (Some(wish), true) = (wish, said.starts_with("Required positional")) {
+        return format!("{wish}: which rules file? `tapvs {wish} FILE`");
+    }
     let Some(unknown) = said.strip_prefix("Unrecognized argument: ") else {
         return said.to_owned();
     };
-    let first = words.iter().copied().find(|word| !word.starts_with('-'));
-    let wish = first.filter(|word| WORDS.contains(word));
     if unknown.starts_with('-') {
         let of = wish.map_or(String::new(), |wish| format!("{wish}: "));
         return format!("{of}unknown option `{unknown}`{}", option_meant(unknown, wish));
@@ -60,12 +63,10 @@ fn explained(said: &str, words: &[&str]) -> String {
     let Some(wish) = wish else {
         return format!("unknown word `{unknown}`: {}", advice(&words_listed(), unknown, WORDS));
     };
-    let option = match wish {
-        "realserver" => "-r",
-        "save" => "-o",
-        _ => return format!("{wish}: `{unknown}` is one word too many"),
-    };
-    format!("{wish}: `{unknown}` stands behind no option; write `{option} {unknown}`")
+    match wish {
+        "save" => format!("{wish}: `{unknown}` stands behind no option; write `-o {unknown}`"),
+        _ => format!("{wish}: `{unknown}` is one word too many"),
+    }
 }
 
 /// The option of that word, or of the program, that was probably meant, as the end of a sentence.
@@ -95,7 +96,7 @@ fn spell_out(word: String, words: &mut Vec<String>) {
         words.extend(cluster.bytes().map(|_| "-v".to_owned()));
         return;
     }
-    let switches = ["-v", "--verbose", "-q", "--quiet", "--lint", "--watch"];
+    let switches = ["-v", "--verbose", "-q", "--quiet", "--lint", "--json", "--watch"];
     let takes_it = |last: &String| last.starts_with('-') && !switches.contains(&last.as_str());
     let follows_option = words.last().is_some_and(takes_it);
     if word == "-" && !follows_option {
@@ -122,6 +123,7 @@ mod tests {
         assert_eq!(spelled(&["run", "-vv", "-r", "-"]), "run -v -v -r -");
         assert_eq!(spelled(&["check", "-"]), "check -- -");
         assert_eq!(spelled(&["check", "-v", "-"]), "check -v -- -");
+        assert_eq!(spelled(&["check", "--json", "-"]), "check --json -- -");
         assert_eq!(spelled(&["run", "-", "--seed", "7"]), "run --seed 7 -- -");
         assert_eq!(spelled(&["--version", "-v"]), "--version -v");
     }

@@ -76,7 +76,7 @@ pub(super) struct Run {
     /// the rules file; - reads standard input
     #[argh(positional)]
     pub(super) file: Option<String>,
-    /// the same, as the other words take it
+    /// the same
     #[argh(option, short = 'r', arg_name = "file")]
     pub(super) rules: Option<String>,
     /// read the rules again whenever the file changes; SIGHUP does so at any time
@@ -142,6 +142,9 @@ pub(super) struct Check {
     /// tell instead, line by line, what is legal and will not work
     #[argh(switch)]
     pub(super) lint: bool,
+    /// tell instead all that is wrong and all that will not work, as JSON
+    #[argh(switch)]
+    pub(super) json: bool,
     /// log more: the level debug, as the manual tells
     #[argh(switch, short = 'v')]
     pub(super) verbose: u8,
@@ -150,14 +153,14 @@ pub(super) struct Check {
     pub(super) quiet: bool,
 }
 
-/// The real servers' side. With -r: print a shell script that sets real servers up. With --decap:
+/// The real servers' side. With a rules file: print a shell script that sets real servers up. With --decap:
 /// take tunnels (IP in IP, GRE, GUE) off on this host, whose kernel need not know how.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "realserver",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} -r /etc/tapvs.rules --server 10.77.2.11",
+    example = "{command_name} /etc/tapvs.rules --server 10.77.2.11",
     example = "{command_name} --decap",
     error_code(0, "printed, or ended by a signal"),
     error_code(1, "the device or a socket could not be opened"),
@@ -166,6 +169,9 @@ pub(super) struct Check {
 )]
 pub(super) struct Realserver {
     /// the director's rules file; - reads standard input
+    #[argh(positional)]
+    pub(super) file: Option<String>,
+    /// the same
     #[argh(option, short = 'r', arg_name = "file")]
     pub(super) rules: Option<String>,
     /// only the commands for this real server; without it, one script that does on each server
@@ -241,6 +247,9 @@ pub(super) struct Save {
     error_code(2, "the command line was not understood")
 )]
 pub(super) struct Status {
+    /// as JSON
+    #[argh(switch)]
+    pub(super) json: bool,
     /// the control socket of the tapvs to ask
     #[argh(option, arg_name = "path")]
     pub(super) socket: Option<String>,

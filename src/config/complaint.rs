@@ -13,6 +13,45 @@ use std::ops::Range;
 
 pub use mistake::Mistake;
 
+/// Something about a rules file as programs are told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// From 1; `None` where it is about the whole file.
+    pub line: Option<usize>,
+    /// The word in question, if it is about one: its column from 1 and its width, both in characters.
+    pub at: Option<(usize, usize)>,
+    /// How grave it is.
+    pub severity: Severity,
+    /// A name that stays.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub cure: Option<String>,
+}
+
+/// How grave something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The rules cannot be run.
+    Error,
+    /// They can, and something in them will not work.
+    Warning,
+    /// A line that changes nothing here.
+    Note,
+}
+
+impl Severity {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
 /// Complaints that are told of one text, and differences that are logged of two; of the others, only how
 /// many they are.
 pub const TOLD_MAX: usize = 50;
@@ -83,6 +122,20 @@ impl fmt::Display for Complaint {
         match &self.expected {
             Some(expected) => write!(f, "\n{}", plain(expected)),
             None => Ok(()),
+        }
+    }
+}
+
+impl Complaint {
+    /// The same for programs.
+    pub fn remark(&self) -> Remark {
+        Remark {
+            line: Some(self.line),
+            at: Some((self.column, self.width)),
+            severity: Severity::Error,
+            code: self.mistake.code(),
+            message: self.mistake.to_string(),
+            cure: self.expected.as_deref().map(plain),
         }
     }
 }
@@ -208,7 +261,8 @@ pub fn advice(what: &str, word: &str, allowed: &[&str]) -> String {
     }
 }
 
-/// The word that `word` was probably meant to be: at most two letters away, and not all of them.
+/// The word that `word` was probably meant to be: at most two letters away, and not all of them. Small
+/// and large letters are the same.
 pub fn nearest<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let near = |&candidate: &&'a str| {
         let limit = word.chars().count().max(candidate.chars().count()).min(3);
@@ -230,7 +284,8 @@ fn distance(a: &str, b: &str) -> usize {
             rows[i][j] = if i == 0 || j == 0 {
                 i + j
             } else {
-                let changed = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let same = a[i - 1].eq_ignore_ascii_case(&b[j - 1]);
+                let changed = rows[i - 1][j - 1] + usize::from(!same);
                 let best = changed.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
                 let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
                 if swapped {
@@ -252,6 +307,7 @@ mod tests {
     fn the_nearest_word_is_a_slip_away_and_not_just_any_short_word() {
         assert_eq!(nearest("wcl", &["rr", "wrr", "lc", "wlc"]), Some("wlc"));
         assert_eq!(nearest("zz", &["rr", "lc"]), None);
+        assert_eq!(nearest("RR", &["wrr", "rr"]), Some("rr"));
         assert_eq!(nearest("tuntab", &["tuntap", "link"]), Some("tuntap"));
     }
 

@@ -104,8 +104,13 @@ pub(super) fn once<T>(slot: &mut Option<T>, value: T, word: &Word<'_>) -> Result
 fn unknown(word: &Word<'_>, command: &str, allowed: &[&str]) -> Fault {
     let one_of = if allowed.len() > 1 { "one of " } else { "" };
     let what = format!("{one_of}`{}`", allowed.join("`, `"));
-    host(word, format!("`{}` means nothing here in `{command}`", word.text))
-        .expecting(advice(&what, &word.text, allowed))
+    // The word of `route` for what `ip route` calls `via`.
+    let meant = if word.text == "gw" { "via" } else { &*word.text };
+    let expected = match allowed.contains(&meant) {
+        true => format!("expected `{meant}`"),
+        false => advice(&what, &word.text, allowed),
+    };
+    host(word, format!("`{}` means nothing here in `{command}`", word.text)).expecting(expected)
 }
 
 fn tuntap(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
@@ -118,7 +123,9 @@ fn tuntap(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
                 once(&mut kind, port_kind(mode)?, word)?;
             }
             "user" | "group" | "pi" | "one_queue" | "multi_queue" | "vnet_hdr" => {
-                return Err(unknown(word, "ip tuntap add", &["dev", "mode"]));
+                return Err(unknown(word, "ip tuntap add", &["dev", "mode"]).expecting(
+                    "expected no such word: tapvs opens the device itself and asks for what it can use",
+                ));
             }
             _ if name.is_none() => name = Some(word),
             _ => return Err(unknown(word, "ip tuntap add", &["dev", "mode"])),

@@ -157,7 +157,11 @@ impl<'n> Said<'n> {
         };
         if let (Some(word), false) = (rest.first(), command.opt == Opt::Set) {
             let mistake = Mistake::UnexpectedArgument(word.text.to_string());
-            return Err(Fault::new(word.at.clone(), mistake).expecting("expected an option"));
+            let needed = table(command.opt).and_then(|table| {
+                table.required.iter().find(|option| !self.has(option)).map(|o| how_to_say(o))
+            });
+            let expected = format!("expected {}", needed.unwrap_or("an option"));
+            return Err(Fault::new(word.at.clone(), mistake).expecting(expected));
         }
         let flags = self.sched_flags()?;
         self.check_table(command.opt, at)?;
@@ -433,10 +437,13 @@ impl<'n> Said<'n> {
             }
             Some(Clash::Illegal(option)) => {
                 let all: Vec<_> = table.required.iter().chain(table.optional).copied().collect();
-                let expected = match &*all.join(", ") {
+                let mut expected = match &*all.join(", ") {
                     "" => "expected no option".to_owned(),
                     all => format!("expected {all}"),
                 };
+                if let Some(name) = taken_by(option) {
+                    expected = format!("{expected}; `{name}` takes `{option}`");
+                }
                 Fault::new(place(option), Mistake::Illegal { option, command }).expecting(expected)
             }
             Some(Clash::Exclusive { option, with }) => {
@@ -579,6 +586,15 @@ fn set_values(command: &Span, rest: &[Word<'_>]) -> Result<[u32; 3], Fault> {
         return Err(Fault::new(word.at.clone(), mistake).expecting(EXPECTED));
     }
     Ok(values)
+}
+
+/// The command that an option of another one goes with.
+fn taken_by(option: &str) -> Option<&'static str> {
+    let takes = |other: Opt| {
+        table(other).is_some_and(|t| t.required.contains(&option) || t.optional.contains(&option))
+    };
+    let all = [(Opt::AddService, "-A"), (Opt::AddServer, "-a")];
+    all.into_iter().find(|(other, _)| takes(*other)).map(|(_, name)| name)
 }
 
 const fn how_to_say(column: &str) -> &'static str {

@@ -13,6 +13,7 @@ use super::index::Index;
 use super::shell::Shell;
 use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
 use crate::packet::Endpoint;
+use crate::world::sort_by;
 
 /// Reads the text of a rules file; `file` is its name in complaints.
 ///
@@ -80,7 +81,7 @@ pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
         let Reading { config, places, asides, .. } = reading;
         return Ok(Read { config, places, asides });
     }
-    reading.faults.sort_by_key(|fault| fault.at.start);
+    sort_by(&mut reading.faults, |a, b| a.at.start.cmp(&b.at.start));
     Err(reading.faults.into_iter().map(|fault| source.complain(fault)).collect())
 }
 
@@ -169,7 +170,7 @@ impl Reading {
             Aside { line: source.line_of(at.start), real_server: false, text }
         };
         self.asides.extend(self.shell.unused().map(mention));
-        self.asides.sort_by_key(|aside| aside.line);
+        sort_by(&mut self.asides, |a, b| a.line.cmp(&b.line));
     }
 
     fn line(&mut self, words: &[Word<'_>], source: &Source<'_>) {
@@ -414,11 +415,9 @@ fn with_nearest_port(config: &Config, placed: &Placed, fault: Fault) -> Fault {
         return fault;
     }
     let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
-    let near = named_port(&placed.command)
-        .and_then(|name| super::complaint::nearest(name, &names))
-        .map(|near| format!("{NO_PORT}; did you mean `{near}`?"));
-    match near {
-        Some(near) => fault.expecting(near),
-        None => fault,
-    }
+    let Some(name) = named_port(&placed.command) else { return fault };
+    fault.expecting(match super::complaint::nearest(name, &names) {
+        Some(near) => format!("{NO_PORT}; did you mean `{near}`?"),
+        None => format!("{NO_PORT}: `ip tuntap add dev {name} mode tap` makes this one"),
+    })
 }

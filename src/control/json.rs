@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 use super::show::{flag_names, mask, scheduler_name};
 use super::snapshot::{ConnView, DestView, ServiceView, Snapshot, Total};
+use super::status::{Frames, Lost, Status, Vain, LISTED_MAX};
+use crate::config::complaint::Remark;
 use crate::config::tool::What;
 use crate::config::{Method, ServiceKey, SyncDaemon, TunnelChecksum, TunnelType};
 use crate::director::stats::Counts;
@@ -19,34 +21,132 @@ pub const SCHEMA: u32 = 1;
 pub fn listing(picture: &Snapshot, what: What) -> String {
     match what {
         What::All | What::Service(_) => {
-            document(|json| json.list("services", &picture.services, service))
+            document(&mut |json| json.list("services", &picture.services, service))
         }
         What::Connections { .. } => {
-            document(|json| json.list("connections", &picture.conns, connection))
+            document(&mut |json| json.list("connections", &picture.conns, connection))
         }
-        What::Timeouts => document(|json| {
-            json.object("timeouts", |json| {
+        What::Timeouts => document(&mut |json| {
+            json.object("timeouts", &mut |json| {
                 json.number("tcp", picture.timeouts.tcp);
                 json.number("tcp_fin", picture.timeouts.tcp_fin);
                 json.number("udp", picture.timeouts.udp);
             });
         }),
-        What::Daemons => document(|json| json.list("daemons", &picture.daemons, daemon)),
+        What::Daemons => document(&mut |json| json.list("daemons", &picture.daemons, daemon)),
     }
 }
 
 /// The counters of the whole.
 pub fn total(total: &Total) -> String {
-    document(|json| {
-        json.object("total", |json| {
-            json.object("live", |json| counts(json, total.live));
-            json.object("stats", |json| counts(json, total.counts));
-            json.object("rates", |json| counts(json, total.rates));
+    document(&mut |json| {
+        json.object("total", &mut |json| {
+            json.object("live", &mut |json| counts(json, total.live));
+            json.object("stats", &mut |json| counts(json, total.counts));
+            json.object("rates", &mut |json| counts(json, total.rates));
         });
     })
 }
 
-fn document(members: impl FnOnce(&mut Json)) -> String {
+/// What `tapvs status --json` prints.
+pub fn status(status: &Status) -> String {
+    let Frames { received, forwarded, answered, dropped, waiting, own_sent, own_lost } =
+        status.frames;
+    document(&mut |json| {
+        json.object("frames", &mut |json| {
+            json.number("received", received);
+            json.number("forwarded", forwarded);
+            json.number("answered", answered);
+            json.number("dropped", dropped);
+            json.number("waiting", waiting);
+            json.number("own_sent", own_sent);
+            json.number("own_lost", own_lost);
+        });
+        json.list("drops", &status.drops, |json, (reason, packets)| {
+            json.text("reason", reason.name());
+            json.number("packets", *packets);
+            json.text("meaning", reason.sentence());
+        });
+        json.number("errors_limited", status.errors_limited);
+        json.number("conflicts", status.conflicts);
+        json.list("disputed", &status.disputed, |json, disputed| {
+            json.text("address", &disputed.address.to_string());
+            json.text("mac", &disputed.by.to_string());
+            json.text("port", &disputed.port);
+            json.number("seconds", disputed.ago_s);
+            json.text("message", &disputed.to_string());
+        });
+        json.list("ports", &status.ports, |json, trouble| {
+            json.text("port", &trouble.port);
+            trouble_is(json, trouble.code, &trouble.text);
+        });
+        json.list("unreached", &status.lost[..status.lost.len().min(LISTED_MAX)], unreached);
+        let vain = &status.vain[..status.vain.len().min(LISTED_MAX)];
+        json.list("unestablished", vain, unestablished);
+        json.flag("more", status.has_more());
+    })
+}
+
+/// What `tapvs check --json` prints.
+pub fn remarks(file: &str, remarks: &[Remark]) -> String {
+    document(&mut |json| {
+        json.text("file", file);
+        json.list("remarks", remarks, |json, remark| {
+            let place = [
+                ("line", remark.line),
+                ("column", remark.at.map(|(column, _)| column)),
+                ("width", remark.at.map(|(_, width)| width)),
+            ];
+            for (name, place) in place {
+                match place {
+                    Some(place) => json.number(name, place as u64),
+                    None => json.null(name),
+                }
+            }
+            json.text("severity", remark.severity.name());
+            trouble_is(json, remark.code, &remark.message);
+            match &remark.cure {
+                Some(cure) => json.text("cure", cure),
+                None => json.null("cure"),
+            }
+        });
+    })
+}
+
+fn unreached(json: &mut Json, lost: &Lost) {
+    match lost.server {
+        Some(server) => json.text("server", &server.to_string()),
+        None => json.null("server"),
+    }
+    match &lost.hop {
+        Some(hop) => {
+            json.text("next", &hop.next.to_string());
+            json.text("port", &hop.port);
+        }
+        None => {
+            json.null("next");
+            json.null("port");
+        }
+    }
+    trouble_is(json, lost.code(), &lost.to_string());
+}
+
+fn unestablished(json: &mut Json, vain: &Vain) {
+    json.text("service", &vain.service.to_string());
+    endpoint(json, vain.server);
+    json.text("method", method(vain.method));
+    json.number("connections", vain.tried);
+    json.number("seconds", vain.for_s);
+    json.flag("silent", vain.silent);
+    json.text("message", &vain.to_string());
+}
+
+fn trouble_is(json: &mut Json, code: &str, message: &str) {
+    json.text("code", code);
+    json.text("message", message);
+}
+
+fn document(members: Members<'_>) -> String {
     let mut json = Json { out: "{".to_owned(), first: true };
     json.number("schema", SCHEMA);
     members(&mut json);
@@ -91,23 +191,18 @@ fn service(json: &mut Json, service: &ServiceView) {
         true => json.text("pe", "sip"),
         false => json.null("pe"),
     }
-    json.object("stats", |json| counts(json, service.counts));
-    json.object("rates", |json| counts(json, service.rates));
+    json.object("stats", &mut |json| counts(json, service.counts));
+    json.object("rates", &mut |json| counts(json, service.rates));
     json.list("servers", &service.dests, server);
 }
 
 fn server(json: &mut Json, dest: &DestView) {
     let spec = &dest.spec;
     endpoint(json, spec.dest);
-    let method = match spec.method {
-        Method::Masq => "masq",
-        Method::Tunnel => "tunnel",
-        Method::Route => "route",
-    };
-    json.text("method", method);
+    json.text("method", method(spec.method));
     match (spec.method, spec.tunnel) {
         (Method::Masq | Method::Route, _) => json.null("tunnel"),
-        (Method::Tunnel, tunnel) => json.object("tunnel", |json| tunnel_members(json, tunnel)),
+        (Method::Tunnel, tunnel) => json.object("tunnel", &mut |json| tunnel_members(json, tunnel)),
     }
     json.number("weight", spec.weight);
     json.number("upper_threshold", spec.upper);
@@ -115,8 +210,8 @@ fn server(json: &mut Json, dest: &DestView) {
     json.number("active", dest.active);
     json.number("inactive", dest.inactive);
     json.number("persistent", dest.persistent);
-    json.object("stats", |json| counts(json, dest.counts));
-    json.object("rates", |json| counts(json, dest.rates));
+    json.object("stats", &mut |json| counts(json, dest.counts));
+    json.object("rates", &mut |json| counts(json, dest.rates));
 }
 
 fn tunnel_members(json: &mut Json, tunnel: TunnelType) {
@@ -148,9 +243,9 @@ fn connection(json: &mut Json, conn: &ConnView) {
     if let Some(call) = &conn.call {
         json.text("call_id", call);
     }
-    json.object("client", |json| endpoint(json, conn.client));
-    json.object("virtual", |json| endpoint(json, conn.virt));
-    json.object("server", |json| endpoint(json, conn.dest));
+    json.object("client", &mut |json| endpoint(json, conn.client));
+    json.object("virtual", &mut |json| endpoint(json, conn.virt));
+    json.object("server", &mut |json| endpoint(json, conn.dest));
 }
 
 fn daemon(json: &mut Json, daemon: &SyncDaemon) {
@@ -176,6 +271,14 @@ fn endpoint(json: &mut Json, at: Endpoint) {
     json.number("port", at.port);
 }
 
+const fn method(method: Method) -> &'static str {
+    match method {
+        Method::Masq => "masq",
+        Method::Tunnel => "tunnel",
+        Method::Route => "route",
+    }
+}
+
 const fn protocol(number: u8) -> &'static str {
     match number {
         proto::TCP => "tcp",
@@ -185,6 +288,9 @@ const fn protocol(number: u8) -> &'static str {
         _ => "other",
     }
 }
+
+/// What writes the members of an object: one code for all brackets, since nobody waits for this.
+type Members<'a> = &'a mut dyn FnMut(&mut Json);
 
 /// An object that is being written.
 struct Json {
@@ -226,36 +332,34 @@ impl Json {
         self.out.push_str("null");
     }
 
-    fn object(&mut self, name: &str, members: impl FnOnce(&mut Self)) {
+    fn object(&mut self, name: &str, members: Members<'_>) {
         self.name(name);
         self.braces(members);
     }
 
-    fn list<T>(&mut self, name: &str, items: &[T], members: impl Fn(&mut Self, &T)) {
+    fn list<T>(&mut self, name: &str, items: &[T], members: fn(&mut Self, &T)) {
+        self.items(name, items.len(), &mut |json, at| {
+            json.braces(&mut |json| members(json, &items[at]));
+        });
+    }
+
+    fn items(&mut self, name: &str, count: usize, item: &mut dyn FnMut(&mut Self, usize)) {
         self.name(name);
         self.out.push('[');
         self.first = true;
-        for item in items {
+        for at in 0..count {
             self.comma();
-            self.braces(|json| members(json, item));
+            item(self, at);
         }
         self.out.push(']');
         self.first = false;
     }
 
     fn values(&mut self, name: &str, values: &[&str]) {
-        self.name(name);
-        self.out.push('[');
-        self.first = true;
-        for value in values {
-            self.comma();
-            self.quote(value);
-        }
-        self.out.push(']');
-        self.first = false;
+        self.items(name, values.len(), &mut |json, at| json.quote(values[at]));
     }
 
-    fn braces(&mut self, members: impl FnOnce(&mut Self)) {
+    fn braces(&mut self, members: Members<'_>) {
         self.out.push('{');
         self.first = true;
         members(self);
@@ -284,7 +388,9 @@ impl Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::complaint::Severity;
     use crate::control::snapshot::tests::some_snapshot;
+    use crate::control::status::tests::some_status;
     use crate::world::Rng;
 
     /// Takes one JSON value off the front of `text`: what is left.
@@ -334,6 +440,34 @@ mod tests {
             }
             assert_eq!(value(&total(&picture.total)), Some("\n"));
         }
+        assert_eq!(value(&status(&some_status())), Some("\n"));
+        let remark = Remark {
+            line: Some(7),
+            at: None,
+            severity: Severity::Warning,
+            code: "far-direct",
+            message: "it is \"far\"".to_owned(),
+            cure: None,
+        };
+        let text = remarks("a file", &[remark.clone(), Remark { at: Some((2, 3)), ..remark }]);
+        assert_eq!(value(&text.replace("\\\"", "")), Some("\n"), "{text}");
+    }
+
+    #[test]
+    fn a_status_has_what_its_lines_have() {
+        let text = status(&some_status());
+        for part in [
+            r#"{"schema":1,"frames":{"received":10,"forwarded":4,"answered":3,"dropped":2,"waiting":1,"own_sent":5,"own_lost":1}"#,
+            r#""drops":[{"reason":"martian","packets":2,"meaning":"#,
+            r#""errors_limited":3,"conflicts":4,"disputed":[{"address":"10.0.0.100","mac":"02:00:00:00:00:09","port":"tap0","seconds":6,"#,
+            r#""ports":[{"port":"tap1","code":"down","message":"port tap1 is down"}]"#,
+            r#""unreached":[{"server":"10.0.0.2","next":null,"port":null,"code":"no-route","#,
+            r#"{"server":null,"next":"10.0.0.253","port":"tap0","code":"no-answer","#,
+            r#"{"service":"-t 10.0.0.100:80","address":"10.0.0.5","port":8080,"method":"masq","connections":7,"seconds":20,"silent":true,"#,
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(text.ends_with("\"more\":false}\n"), "{text}");
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub enum Request {
     /// Read the rules file again.
     Reload,
     /// What became of the frames, and what stands in their way.
-    Status,
+    Status {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// What can be answered.
@@ -83,7 +86,8 @@ impl Request {
             Self::Total => format!("{VERSION} total"),
             Self::Rules => format!("{VERSION} rules"),
             Self::Reload => format!("{VERSION} reload"),
-            Self::Status => format!("{VERSION} status"),
+            Self::Status { json: false } => format!("{VERSION} status"),
+            Self::Status { json: true } => format!("{VERSION} status-json"),
         };
         frame(&text)
     }
@@ -110,7 +114,8 @@ impl Request {
             "total" => Self::Total,
             "rules" => Self::Rules,
             "reload" => Self::Reload,
-            "status" => Self::Status,
+            "status" => Self::Status { json: false },
+            "status-json" => Self::Status { json: true },
             _ => return Err(Answer::Not(format!("`{verb}` is no request"))),
         })
     }
@@ -190,7 +195,8 @@ mod tests {
             Request::Total,
             Request::Rules,
             Request::Reload,
-            Request::Status,
+            Request::Status { json: false },
+            Request::Status { json: true },
         ] {
             assert_eq!(Request::parse(text(&request.frame())), Ok(request));
         }

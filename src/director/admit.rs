@@ -137,8 +137,11 @@ impl Director {
         // It counts for the service that was asked, also where a template of another led to the server.
         let stats = &mut self.services.service_mut(service).stats;
         stats.conns = stats.conns.wrapping_add(1);
-        let stats = &mut self.services.dest_mut(dest_id).stats;
-        stats.conns = stats.conns.wrapping_add(1);
+        let dest = self.services.dest_mut(dest_id);
+        dest.stats.conns = dest.stats.conns.wrapping_add(1);
+        if matches!(flow.proto, proto::TCP | proto::SCTP) {
+            dest.tries.begin(now, dest.stats.live().out_packets);
+        }
         self.total.conns = self.total.conns.wrapping_add(1);
         Ok(id)
     }

@@ -334,6 +334,9 @@ impl Director {
             State::Tcp(_) | State::Sctp(_) | State::None | State::Assured => false,
         };
         let dest = self.services.dest_mut(conn.dest_id);
+        if assures {
+            dest.tries.count = 0;
+        }
         match (next.is_active(), conn.flags.has(Flags::INACTIVE)) {
             (true, true) => {
                 conn.flags.clear(Flags::INACTIVE);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::slots::Slots;
-use super::stats::Stats;
+use super::stats::{Stats, Tries};
 use crate::config::{DestSpec, Method, Refusal, ServiceKey, ServiceSpec, TunnelType};
 use crate::packet::{proto, Endpoint, Family, Flow};
 use crate::sched::{self, Candidate, Change, Expiration, Flags, Pool, Request, Scheduler};
@@ -63,6 +63,8 @@ pub struct Dest {
     pub overloaded: bool,
     /// Configured, not only kept for its connections.
     pub available: bool,
+    /// Connections that were begun since one was established last.
+    pub tries: Tries,
     /// The latest weight that was not 0; 0 if there was none.
     last_weight: u32,
     service: ServiceId,
@@ -585,6 +587,7 @@ fn fresh_dest(service: ServiceId, key: ServiceKey, spec: DestSpec) -> Dest {
         stats: Stats::default(),
         overloaded: false,
         available: true,
+        tries: Tries::default(),
         service,
         key,
         speaks: None,

@@ -210,6 +210,28 @@ impl Director {
     }
 }
 
+/// Connections of TCP and SCTP to a server since one was established last.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tries {
+    /// How many.
+    pub count: u32,
+    /// When the first of them was begun.
+    pub since: Instant,
+    /// How many packets the server had sent through us then.
+    pub after: u64,
+}
+
+impl Tries {
+    /// One is begun; the server has sent so many packets through us.
+    pub(super) const fn begin(&mut self, now: Instant, out_packets: u64) {
+        if self.count == 0 {
+            self.since = now;
+            self.after = out_packets;
+        }
+        self.count = self.count.saturating_add(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

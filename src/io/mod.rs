@@ -44,7 +44,8 @@ mod watch;
 pub mod worker;
 
 use std::fmt;
-use std::io::{self, Read};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::time::Duration;
 
 use crate::config::{Config, PortKind};
@@ -151,7 +152,7 @@ fn patiently<T, E>(
         }
         if waited.is_zero() {
             log::info!(
-                "{what}: another tapvs has it; waiting {} s for its end",
+                "{what}: another process has it; waiting {} s for its end",
                 patience.as_secs()
             );
         }
@@ -161,26 +162,22 @@ fn patiently<T, E>(
     }
 }
 
-/// A seed that nobody can foretell.
-///
-/// # Errors
-/// `/dev/urandom` cannot be read.
-pub fn random_seed() -> Result<u64, Fault> {
-    let mut seed = [0; 8];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut seed))
-        .map_err(|e| Fault::new("reading /dev/urandom", e))?;
-    Ok(u64::from_ne_bytes(seed))
+/// A seed that nobody can foretell. The standard library's own keys are asked of the kernel by a system
+/// call, so that no `/dev/urandom` is needed.
+pub fn random_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
 }
 
-/// What tells this host from others: its machine id, else its name.
+/// What tells this host from others: its machine id, else its name and card, since routers of a make often
+/// have the same name.
 fn host_identity() -> Vec<u8> {
-    ["/etc/machine-id", "/proc/sys/kernel/hostname"]
-        .into_iter()
-        .filter_map(|path| std::fs::read(path).ok())
-        .map(|text| text.trim_ascii().to_vec())
-        .find(|text| !text.is_empty())
-        .unwrap_or_default()
+    let told =
+        |path: &str| std::fs::read(path).map_or(Vec::new(), |text| text.trim_ascii().to_vec());
+    let id = told("/etc/machine-id");
+    if !id.is_empty() {
+        return id;
+    }
+    [told("/proc/sys/kernel/hostname"), told("/sys/class/net/eth0/address")].concat()
 }
 
 #[cfg(test)]

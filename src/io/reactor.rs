@@ -25,7 +25,8 @@ use super::watch::{bell, poller, Watch, BELL};
 use super::worker::{Shared, Worker};
 use super::Fault;
 use crate::config::complaint::TOLD_MAX;
-use crate::config::Config;
+use crate::config::{Config, PortConfig};
+use crate::control::status::Trouble;
 use crate::engine::Engine;
 use crate::world::Instant;
 
@@ -124,6 +125,11 @@ impl Host for Running<'_, '_, '_> {
 
     fn reloaded(&self, ticket: u64) -> Option<&Outcome> {
         self.reading.outcome(ticket)
+    }
+
+    fn troubles(&self, ports: &[PortConfig]) -> Vec<Trouble> {
+        let wish = |name: &str| ports.iter().find(|port| port.name == name);
+        self.floor.ports.iter().filter_map(|port| port.trouble(wish(port.name())?)).collect()
     }
 }
 

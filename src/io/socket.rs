@@ -118,7 +118,15 @@ impl Socket {
     /// # Errors
     /// Somebody serves there already, something else is there, or the system's.
     fn open(path: &Path, registry: &Registry) -> Result<Self, Fault> {
-        let fault = |e| Fault::new(format!("control socket {}", path.display()), e);
+        let fault = |e: io::Error| {
+            let cure = match e.kind() {
+                ErrorKind::AddrInUse => Some("a second one needs a `--socket PATH` of its own"),
+                ErrorKind::NotFound => Some("its folder is not there"),
+                ErrorKind::InvalidInput => Some("a socket's path has at most 107 bytes"),
+                _ => None,
+            };
+            Fault::new(format!("control socket {}", path.display()), e).cure(cure)
+        };
         let what = path.to_string_lossy();
         patiently(&what, PATIENCE, is_served, || check_place(path)).map_err(fault)?;
         // Made under another name and moved there, so that it never has wider rights, and so that a

@@ -33,6 +33,7 @@ use super::sys::{self, Control};
 use super::uring::Ring;
 use super::{patiently, Fault};
 use crate::config::{PortConfig, PortKind};
+use crate::control::status::Trouble;
 use crate::packet::{eth, vnet, Mac};
 
 /// How frames are to be moved.
@@ -129,7 +130,8 @@ impl Port {
             port.join(bridge)?;
         }
         let how = if existed { "taken over" } else { "created" };
-        info!("port {name}: {how}{}", whereabouts(&config.kind, master_of(name)));
+        let bridge = config.settings.master.clone().or_else(|| master_of(name));
+        info!("port {name}: {how}{}", whereabouts(&config.kind, bridge));
         Ok((port, handles))
     }
 
@@ -168,6 +170,45 @@ impl Port {
         state.trim() == FORWARDING
             || master_of(&self.name)
                 .is_some_and(|bridge| self.control.is_up(&bridge).is_ok_and(|up| !up))
+    }
+
+    /// What is wrong with the device now, if something is, of what `config` wants of it.
+    pub fn trouble(&self, config: &PortConfig) -> Option<Trouble> {
+        let name = &self.name;
+        let told = |code, text| Some(Trouble { port: name.clone(), code, text });
+        if self.is_lost() {
+            return told(
+                "gone",
+                format!("port {name} has lost its device; `tapvs reload` opens it again"),
+            );
+        }
+        match self.control.is_up(name) {
+            Ok(true) => {}
+            Ok(false) => {
+                return told("down", format!("port {name} is down; `ip link set {name} up`"))
+            }
+            Err(_) => {
+                return told("renamed", format!("port {name}: its device has another name now"))
+            }
+        }
+        let bridge = config.settings.master.as_deref()?;
+        let index = fs::read_to_string(sysfs(name, "ifindex")).ok()?.trim().parse().ok();
+        if index != self.control.index(name).ok() {
+            // What is mounted at /sys tells of another network namespace.
+            return None;
+        }
+        let cure = "so nothing comes by it";
+        if master_of(name).as_deref() != Some(bridge) {
+            let text = format!(
+                "port {name} is not in bridge {bridge}, {cure}; `ip link set {name} master {bridge}`"
+            );
+            return told("not-in-bridge", text);
+        }
+        if !self.control.is_up(bridge).unwrap_or(true) {
+            let text = format!("bridge {bridge} is down, {cure}; `ip link set {bridge} up`");
+            return told("bridge-down", text);
+        }
+        None
     }
 
     /// Whether the device is gone for good.

@@ -291,7 +291,7 @@ impl<Q: Queue> Worker<Q> {
         for Conflict { addr, mac, link } in self.conflicts.drain(..) {
             let lane = self.lanes.get(usize::from(link.0)).and_then(Option::as_ref);
             let port = lane.map_or("?", |lane| lane.name.as_str());
-            warn!("port {port}: {mac} also claims our address {addr}; should it keep silent?");
+            warn!("port {port}: {mac} also claims our address {addr}; one that is a real server must not: see `tapvs realserver`");
         }
         loop {
             for packet in &mut self.own {

@@ -26,7 +26,7 @@ use crate::packet::{
     extensions, icmp, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet,
     Verdict, Why,
 };
-use crate::world::{Instant, Keyed, Map, Rng};
+use crate::world::{sort_by, Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
 use odd::{anycast_of, bad_extension};
@@ -462,7 +462,7 @@ impl Router {
     pub fn addresses(&self) -> Vec<IpAddr> {
         let ours = self.roles.iter().filter(|(_, role)| role.own > 0 || role.virt > 0);
         let mut ours: Vec<IpAddr> = ours.map(|(&addr, _)| addr).collect();
-        ours.sort_unstable();
+        sort_by(&mut ours, Ord::cmp);
         ours
     }
 

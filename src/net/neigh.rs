@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::packet::{DropReason, Headers, LinkId, Mac, Packet};
-use crate::world::{Instant, Keyed, Map, Rng};
+use crate::world::{sort_by, Instant, Keyed, Map, Rng};
 
 /// Neighbours that are known at most.
 pub const NEIGHBOURS_MAX: usize = 4096;
@@ -290,7 +290,7 @@ impl Neighbours {
         }
         self.next = next.map(|next| next.max(now.after(GRAIN)));
         // The order of a map depends on its key; what is seen outside shall not.
-        failed.sort_unstable();
+        sort_by(&mut failed, Ord::cmp);
         for (link, addr) in failed {
             self.remove(link, addr);
         }

@@ -467,7 +467,8 @@ drop_reasons! {
     IpOptions = "ip-options",
     /// The chain of IPv6 extension headers is cut short, too long or in an order that cannot be.
     ExtensionHeaders = "extension-headers",
-    /// The source is no address that a packet may come from (own, loopback, multicast).
+    /// The source is no address that a packet may come from: loopback, multicast, or one of ours, as where a
+    /// server of direct routing or a tunnel has us for its gateway.
     Martian = "martian",
     /// A multicast or broadcast destination that is not ours to answer.
     GroupDestination = "group-destination",
@@ -493,7 +494,7 @@ drop_reasons! {
     TtlExceeded = "ttl-exceeded",
     /// A real server in 127.0.0.0/8 or ::1 for a packet that came in from outside.
     LoopbackServer = "loopback-server",
-    /// Longer than the MTU and not to be fragmented.
+    /// Longer than the MTU and not to be fragmented; its sender is told what fits.
     TooBig = "too-big",
     /// No room in front of the packet for the tunnel's header.
     NoHeadroom = "no-headroom",

@@ -2,7 +2,7 @@
 //!
 //! Kept from the kernel: what it learns from whom (everybody who asks for us is worth an entry,
 //! everybody else only changes what is known), announcements as ARP requests and unsolicited
-//! advertisements. Probes for an address of ours (RFC 5227, RFC 4862) are answered, so that nobody
+//! advertisements. Beyond the kernel, each announcement over ARP asks who else has the address. Probes for an address of ours (RFC 5227, RFC 4862) are answered, so that nobody
 //! else takes it.
 //!
 //! Left out on purpose: defending an address by announcements (a claim is reported instead, since
@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Conflict, Outcome, Slow, CONFLICTS_MAX, REPORT_EVERY};
+use super::{Conflict, Outcome, Slow, CLAIMANTS_MAX, CONFLICTS_MAX, REPORT_EVERY};
 use crate::net::neigh::Evidence;
 use crate::net::{frame, Hop, Router};
 use crate::packet::eth::{ethertype, Arp, Ethernet, Operation};
@@ -114,7 +114,9 @@ impl Slow {
         Outcome::Answered
     }
 
-    /// Tells each network that holds `addr` that we have it.
+    /// Tells each network that holds `addr` that we have it, and asks in IPv4 who else has: a real server
+    /// that lacks `arp_ignore` answers (RFC 5227, section 2.1.1), and would answer clients as well. Of IPv6
+    /// hosts none answers for what is on its loopback.
     pub fn announce_address(&mut self, now: Instant, net: &mut Router, addr: IpAddr) {
         let ports = net.links().filter(|&(link, _)| net.answers(link, addr));
         let ports: Vec<(LinkId, Mac)> = ports.map(|(link, port)| (link, port.mac)).collect();
@@ -122,6 +124,8 @@ impl Slow {
             match addr {
                 IpAddr::V4(addr) => {
                     self.put_arp(link, Arp::announcement(mac, addr), Mac::BROADCAST);
+                    let probe = Arp::request(mac, Ipv4Addr::UNSPECIFIED, addr);
+                    self.put_arp(link, probe, Mac::BROADCAST);
                 }
                 IpAddr::V6(addr) => self.advertise(now, net, link, addr, None),
             }
@@ -228,12 +232,17 @@ impl Slow {
         Some(Outcome::Answered)
     }
 
-    /// Reports a conflict once a while for each address, whoever claims it; all are counted.
+    /// Reports a conflict once a while for each address and each of the first stations that claim it; all
+    /// are counted.
     fn report(&mut self, now: Instant, conflict: Conflict) {
         self.reported.retain(|(_, at)| now.since(*at) < REPORT_EVERY);
-        let known = |(addr, _): &(IpAddr, Instant)| *addr == conflict.addr;
-        if self.reported.len() < CONFLICTS_MAX && !self.reported.iter().any(known) {
-            self.reported.push((conflict.addr, now));
+        let known = |(other, _): &&(Conflict, Instant)| *other == conflict;
+        let same = |(other, _): &&(Conflict, Instant)| other.addr == conflict.addr;
+        if self.reported.len() < CONFLICTS_MAX
+            && !self.reported.iter().any(|other| known(&other))
+            && self.reported.iter().filter(same).count() < CLAIMANTS_MAX
+        {
+            self.reported.push((conflict, now));
             self.conflicts.push(conflict);
         }
     }
@@ -356,6 +365,32 @@ mod tests {
         assert_eq!(slow.counters.conflicts, 2, "our other port is no stranger");
     }
 
+    #[test]
+    fn each_of_a_few_stations_that_claim_an_address_is_named_once_a_minute() {
+        let (mut slow, mut net) = host();
+        let station = |last| Mac([2, 0, 0, 0, 8, last]);
+        for last in [1, 2, 1, 3, 4, 5, 6] {
+            let _ = hear(&mut slow, &mut net, Arp::announcement(station(last), VIRT));
+        }
+        let named: Vec<Mac> = slow.take_conflicts().iter().map(|conflict| conflict.mac).collect();
+        assert_eq!((named, slow.counters.conflicts), ([1, 2, 3, 4].map(station).to_vec(), 7));
+        let told: Vec<Mac> = slow.disputed().iter().map(|(conflict, _)| conflict.mac).collect();
+        assert_eq!(told, [1, 2, 3, 4].map(station));
+    }
+
+    #[test]
+    fn who_answers_when_we_ask_for_our_own_address_is_reported() {
+        let (mut slow, mut net) = host();
+        slow.announce_address(at(0), &mut net, VIRT.into());
+        let asked = arps(&mut slow, &mut net);
+        let probe = Arp::request(OURS, Ipv4Addr::UNSPECIFIED, VIRT);
+        assert_eq!(asked, [Arp::announcement(OURS, VIRT), probe]);
+        // As a server answers whose `arp_ignore` is 0.
+        assert!(matches!(hear(&mut slow, &mut net, probe.reply(PEER)), Outcome::Answered));
+        let conflict = Conflict { addr: VIRT.into(), mac: PEER, link: WAN };
+        assert_eq!(slow.take_conflicts(), [conflict]);
+    }
+
     fn ask(src: &str, target: &str, mac: Option<Mac>) -> Packet {
         let target = v6(target);
         let message = Neighbour::Solicitation { target, mac };
@@ -472,13 +507,18 @@ mod tests {
     fn every_address_is_announced_on_the_wire_that_holds_it() {
         let (mut slow, mut net) = host();
         slow.announce(at(0), &mut net);
-        let mut told = Vec::new();
+        let (mut told, mut probed) = (Vec::new(), Vec::new());
         for frame in drain(&mut slow, &mut net, at(0)) {
             let header = Ethernet::parse(frame.bytes()).unwrap();
             let bytes = &frame.bytes()[14..];
             let addr = if header.ethertype == ethertype::ARP {
                 let arp = Arp::parse(bytes).unwrap();
-                assert!(arp.sender == arp.target && header.dst == Mac::BROADCAST);
+                assert_eq!(header.dst, Mac::BROADCAST);
+                if arp.sender.is_unspecified() {
+                    probed.push(arp.target);
+                    continue;
+                }
+                assert_eq!(arp.sender, arp.target);
                 IpAddr::V4(arp.sender)
             } else {
                 assert_eq!(header.dst, group_mac(ALL_NODES));
@@ -500,5 +540,7 @@ mod tests {
                 (1, "fe80::ff:fe00:102"),
             ]
         );
+        let probed: Vec<_> = probed.iter().map(ToString::to_string).collect();
+        assert_eq!(probed, ["10.80.0.1", "10.80.0.10", "10.81.0.1"]);
     }
 }

@@ -38,10 +38,11 @@ const OUTBOX_MAX: usize = 4096;
 /// ICMP errors that wait to be taken; the oldest goes first.
 const ERRORS_MAX: usize = 1024;
 
-/// Addresses whose conflicts are reported at a time; more are only counted.
+/// Conflicts that are reported at a time, and stations of one address; more are only counted.
 const CONFLICTS_MAX: usize = 64;
+const CLAIMANTS_MAX: usize = 4;
 
-/// For each address, a conflict is reported once in this time.
+/// For each address and station, a conflict is reported once in this time.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// How a punted packet ended, or did not end yet.
@@ -109,8 +110,8 @@ pub struct Slow {
     outbox: VecDeque<Packet>,
     errors: VecDeque<Packet>,
     conflicts: Vec<Conflict>,
-    /// Addresses whose conflicts were reported lately.
-    reported: Vec<(IpAddr, Instant)>,
+    /// Conflicts that were reported lately.
+    reported: Vec<(Conflict, Instant)>,
 }
 
 impl Slow {
@@ -128,6 +129,11 @@ impl Slow {
             conflicts: Vec::new(),
             reported: Vec::new(),
         }
+    }
+
+    /// The conflicts that were reported last, and when.
+    pub fn disputed(&self) -> &[(Conflict, Instant)] {
+        &self.reported
     }
 
     /// Takes over what the operator says about advertisements and errors.

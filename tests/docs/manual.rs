@@ -140,10 +140,13 @@ impl Page {
                 let (open, close) = if flag.optional { ("[", "]") } else { ("", "") };
                 let _ = write!(line, " {open}{}{}{close}", bold(&flag.names[0]), value(flag.value));
             }
-            for word in sub.command.positionals {
-                let one = matches!(word.optionality, argh::Optionality::Required);
-                let several = if one { "" } else { "..." };
-                let _ = write!(line, " {}{several}", italic(word.name));
+            for positional in sub.command.positionals {
+                let word = italic(positional.name);
+                let _ = match positional.optionality {
+                    argh::Optionality::Required => write!(line, " {word}"),
+                    argh::Optionality::Optional => write!(line, " [{word}]"),
+                    _ => write!(line, " {word}..."),
+                };
             }
             let _ = writeln!(self.out, "{line}\n.br");
         }

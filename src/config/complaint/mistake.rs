@@ -169,6 +169,56 @@ impl fmt::Display for Mistake {
 }
 
 impl Mistake {
+    /// Its name for programs; mistakes that are mended alike share one.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::OpenQuote(_)
+            | Self::BlankAfterBackslash
+            | Self::Dash { .. }
+            | Self::OddBlank(_) => "spelling",
+            Self::UnknownCommand(_) => "unknown-command",
+            Self::MarkRule(_) | Self::NotARule(_) => "no-rule",
+            Self::NoCommand | Self::SecondCommand(_) => "one-command",
+            Self::UnknownOption(_) => "unknown-option",
+            Self::MissingArgument(_) | Self::SetValues => "missing-value",
+            Self::UnwantedArgument(_) | Self::UnexpectedArgument(_) => "unexpected-value",
+            Self::Needed { .. } | Self::TunnelNeeds { .. } => "missing-option",
+            Self::Repeated(_)
+            | Self::Illegal { .. }
+            | Self::ListConflict
+            | Self::Exclusive { .. }
+            | Self::TunnelWithoutIpip
+            | Self::TunnelIllegal { .. }
+            | Self::TunnelConflict { .. }
+            | Self::OnePacketNotUdp => "unfit-option",
+            Self::VirtualAddress(_) | Self::RealAddress(_) | Self::MixedFamily => "unfit-address",
+            Self::Fwmark(_)
+            | Self::Ipv6BeforeMark
+            | Self::Timeout(_)
+            | Self::Mask(_)
+            | Self::Ipv6Mask(_)
+            | Self::Weight(_)
+            | Self::UpperThreshold(_)
+            | Self::LowerThreshold(_)
+            | Self::TunnelType(_)
+            | Self::TunnelPort(_)
+            | Self::SchedFlag(_)
+            | Self::SchedFlagIncompatible(_)
+            | Self::StartDaemon(_)
+            | Self::StopDaemon(_)
+            | Self::Syncid(_)
+            | Self::McastGroup(_)
+            | Self::McastPort(_)
+            | Self::McastTtl(_)
+            | Self::SyncMaxlen(_)
+            | Self::Scheduler(_)
+            | Self::Engine(_)
+            | Self::ZeroPort => "unfit-value",
+            Self::Host(_) => "host",
+            Self::Refused(_) => "refused",
+        }
+    }
+
     /// The sentence with the operator's words as they are.
     #[expect(clippy::too_many_lines, reason = "a row a mistake, and none is left out")]
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
