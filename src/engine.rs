@@ -17,7 +17,7 @@ use crate::net::{Link, Router};
 use crate::packet::{
     eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
-use crate::slow::{Conflict, Outcome, Slow};
+use crate::slow::{fragment::Came, Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
 /// Connections and templates that are kept at most: a gigabyte of them.
@@ -378,13 +378,13 @@ impl Engine {
             Outcome::Forwarded => self.forwarded = self.forwarded.wrapping_add(1),
             Outcome::Waits => {}
             Outcome::Dropped(reason) => self.drops.add(reason),
-            Outcome::Reassembled(whole, largest) => self.resume(now, whole, largest),
+            Outcome::Reassembled(whole, came) => self.resume(now, whole, &came),
         }
     }
 
     /// Goes on with a packet that was put together from fragments.
-    fn resume(&mut self, now: Instant, mut whole: Packet, largest: u16) {
-        match self.fast.handle_whole(now, &mut whole, largest) {
+    fn resume(&mut self, now: Instant, mut whole: Packet, came: &Came) {
+        match self.fast.handle_whole(now, &mut whole, came.largest) {
             Verdict::Transmit(link) => {
                 self.forwarded = self.forwarded.wrapping_add(1);
                 whole.link = link;
@@ -392,7 +392,7 @@ impl Engine {
             }
             Verdict::Drop(reason) => self.drops.add(reason),
             Verdict::Punt(why) => {
-                match self.slow.handle(now, &mut self.fast.router, whole, why) {
+                match self.slow.handle_whole(now, &mut self.fast.router, whole, why, came) {
                     // It is whole, so it cannot be put together once more.
                     Outcome::Reassembled(..) => self.drops.add(DropReason::FragmentMalformed),
                     outcome => self.conclude(now, outcome),
@@ -404,9 +404,10 @@ impl Engine {
     /// Sends the ICMP errors and resets that were made; the director sees them as any packet that leaves.
     fn send_errors(&mut self, now: Instant) {
         while let Some(mut error) = self.slow.take_error() {
-            let seen = Headers::of(error.bytes())
-                .map(|headers| self.fast.director.reply(now, &mut error, &headers));
-            if matches!(seen, Ok(Ok(()))) {
+            let Ok(headers) = Headers::of(error.bytes()) else { continue };
+            // Without a way it is lost before the director could count it.
+            let has_way = self.fast.router.route_from(error.link, headers.dst).is_some();
+            if !has_way || self.fast.director.reply(now, &mut error, &headers).is_ok() {
                 self.slow.send(now, &mut self.fast.router, error);
             }
         }
