@@ -68,10 +68,12 @@ def without_choice(frame, kernel, sent):
         header, protocol, whole, first = 40, packet[6], True, True
         if origin[:1] == b'' or origin[0] >> 4 != 6 or model[1:4] != origin[1:4]:
             packet[1:4] = bytes([packet[1] & 0xf0, 0, 0])
-        if protocol == 44 and len(packet) >= 48:
-            first, whole = not word(packet, 42) & 0xfff8, False
-            header, protocol = 48, packet[40]
-            packet[44:48] = bytes(4)
+        while protocol in (0, 43, 60) and len(packet) >= header + 8:
+            protocol, header = packet[header], header + 8 + packet[header + 1] * 8
+        if protocol == 44 and len(packet) >= header + 8:
+            first, whole = not word(packet, header + 2) & 0xfff8, False
+            packet[header + 4:header + 8] = bytes(4)
+            header, protocol = header + 8, packet[header]
     if first and protocol == 17 and len(packet) >= header + 8 and word(packet, header + 2) == GUE_PORT:
         datagram = packet[header:]
         if whole and word(datagram, 6) and checksum(pseudo(packet, 17, len(datagram)) + bytes(datagram)):
@@ -133,6 +135,7 @@ def difference(kernel, ours, sent):
 
 def told(frame):
     """A frame in one line, for people."""
+    frame = frame + bytes(max(0, 42 - len(frame)))
     kind = frame[12:14]
     if kind == b'\x08\x06':
         operation = 'who-has' if frame[21] == 1 else 'is-at'

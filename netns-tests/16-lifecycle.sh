@@ -120,8 +120,31 @@ lose() {
     same "a reload opens $1 again ($WORKERS workers)" "~ port $1: opened again" "$("$TAPVS" reload 2>&1)"
     same "the next one finds nothing to do" unchanged "$("$TAPVS" reload)"
 }
+# changed WHAT COMMAND...: somebody changes a device, which is told; a reload puts it right.
+changed() {
+    local what=$1
+    shift
+    on lb "$@"
+    until_true 10 grep -q "port tap-wan: its device.*$what" "$WORK/director.log" || failed "that it is $what is told"
+    same "a reload puts right what is $what ($WORKERS workers)" "~ port tap-wan: put right" "$("$TAPVS" reload 2>&1)"
+    same "and the next one finds nothing" unchanged "$("$TAPVS" reload)"
+    expect "it works" on cl ping -c 2 -i 0.2 -W 1 10.77.1.100
+}
 for WORKERS in 2 1; do
     [ "$WORKERS" = 2 ] || balance "$WORK/rules"
+    changed "down" ip link set tap-wan down
+    changed "not in bridge br-wan" ip link set tap-wan nomaster
+    changed "MTU is 1300" ip link set tap-wan mtu 1300
+    on lb ip link del br-wan
+    until_true 10 grep -q 'not in bridge br-wan any more' "$WORK/director.log" || failed "that its bridge is gone is told"
+    "$TAPVS" reload >"$WORK/told" 2>&1
+    same "a reload without the bridge is refused" 3 "$?"
+    holds "and says why" 'putting tap-wan into bridge br-wan: No such device' "$WORK/told"
+    on lb ip link add br-wan type bridge forward_delay 0
+    on lb ip link set br-wan up
+    on lb ip link set cl.eth0 master br-wan
+    same "with it the next one can" "~ port tap-wan: put right" "$("$TAPVS" reload 2>&1)"
+    expect "and it works" on cl ping -c 2 -i 0.2 -W 1 10.77.1.100
     lose tap-wan
     echoes "it works again" cl 10.77.1.100
     same "there is a queue for each worker" "$((WORKERS - 1))" "$(grep -c 'tap-wan: 2 queues' <(tail -n 30 "$WORK/director.log" | sed '1,/device is gone/d'))"

@@ -21,6 +21,7 @@ mod wishes;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use ipvsadm::Role;
 use log::{debug, warn, LevelFilter};
@@ -212,6 +213,9 @@ fn run_director(wish: &Run, file: &str) -> Result<(), Failure> {
         return Err(Failure::Usage(why.to_owned()));
     }
     system::sys::keep_large_pieces_apart();
+    // Whoever wants the rules read again while they are read gets what he wants.
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default())
+        .map_err(|e| Fault::new("watching for signals", e))?;
     let mut read = read(file)?;
     warn_of_asides(file, &read);
     if read.config.ports.is_empty() {
@@ -251,17 +255,23 @@ impl system::reactor::Rules for RulesFile<'_> {
         if self.file == "-" {
             return Err("the rules came from standard input and cannot be read again".to_owned());
         }
+        // A pipe would be waited for, and what it gave once is gone.
+        if fs::metadata(self.file).is_ok_and(|about| !about.is_file()) {
+            return Err(format!("{} is no file that can be read again", self.file));
+        }
         load(self.file).map_err(Failure::text)
     }
 
     fn stamp(&self) -> Option<u64> {
         use std::hash::{DefaultHasher, Hash, Hasher};
+        use std::os::unix::fs::MetadataExt;
         if !self.watch {
             return None;
         }
         let mut hasher = DefaultHasher::new();
         if let Ok(about) = fs::metadata(self.file) {
-            (about.len(), about.modified().ok()).hash(&mut hasher);
+            (about.len(), about.modified().ok(), about.ino()).hash(&mut hasher);
+            (about.ctime(), about.ctime_nsec()).hash(&mut hasher);
         }
         Some(hasher.finish())
     }
@@ -367,11 +377,9 @@ fn sound(file: &str) -> Result<rules::Read, Unsound> {
 /// The same, with the places where it says what it says.
 fn read(file: &str) -> Result<rules::Read, Unsound> {
     let label = label(file);
-    let text = if file == "-" {
-        let mut text = Vec::new();
-        io::stdin().lock().read_to_end(&mut text).map(|_| text)
-    } else {
-        fs::read(file)
+    let text = match file {
+        "-" => within_limit(io::stdin().lock()),
+        _ => fs::File::open(file).and_then(within_limit),
     };
     let text = text.map_err(|e| {
         let fault = Fault::new(format!("tapvs: reading {label}"), e);
@@ -383,6 +391,18 @@ fn read(file: &str) -> Result<rules::Read, Unsound> {
         Unsound::Whole(Some(line), "spelling", format!("{label}:{line}: this is not UTF-8 text"))
     })?;
     rules::read(label, &text).map_err(Unsound::Lines)
+}
+
+/// Bytes of a rules file at most: a million lines have room, a device without an end has not.
+const RULES_MAX: u64 = 128 << 20;
+
+fn within_limit(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let read = from.take(RULES_MAX + 1).read_to_end(&mut text)?;
+    if read as u64 > RULES_MAX {
+        return Err(io::Error::other("more than 128 MiB, which are no rules"));
+    }
+    Ok(text)
 }
 
 /// Logs to standard error as `[level] message`; whoever keeps the log knows the time. Of what is not

@@ -6,12 +6,10 @@
 mod status;
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::config::{Command, Config, PortConfig, Prefix, Refusal, RouteTarget, ServiceKey};
 use crate::control::show;
-use crate::control::status::Frames;
 use crate::director::mark::Marks;
 use crate::director::Director;
 use crate::fast::Fast;
@@ -19,7 +17,7 @@ use crate::net::{Link, Router};
 use crate::packet::{
     eth, vnet, DropCounters, DropReason, Family, Flow, Headers, LinkId, Packet, Verdict, Why,
 };
-use crate::slow::{Conflict, Outcome, Slow};
+use crate::slow::{fragment::Came, Conflict, Outcome, Slow};
 use crate::world::{Instant, Rng};
 
 /// Connections and templates that are kept at most: a gigabyte of them.
@@ -380,13 +378,13 @@ impl Engine {
             Outcome::Forwarded => self.forwarded = self.forwarded.wrapping_add(1),
             Outcome::Waits => {}
             Outcome::Dropped(reason) => self.drops.add(reason),
-            Outcome::Reassembled(whole, largest) => self.resume(now, whole, largest),
+            Outcome::Reassembled(whole, came) => self.resume(now, whole, &came),
         }
     }
 
     /// Goes on with a packet that was put together from fragments.
-    fn resume(&mut self, now: Instant, mut whole: Packet, largest: u16) {
-        match self.fast.handle_whole(now, &mut whole, largest) {
+    fn resume(&mut self, now: Instant, mut whole: Packet, came: &Came) {
+        match self.fast.handle_whole(now, &mut whole, came.largest) {
             Verdict::Transmit(link) => {
                 self.forwarded = self.forwarded.wrapping_add(1);
                 whole.link = link;
@@ -394,7 +392,7 @@ impl Engine {
             }
             Verdict::Drop(reason) => self.drops.add(reason),
             Verdict::Punt(why) => {
-                match self.slow.handle(now, &mut self.fast.router, whole, why) {
+                match self.slow.handle_whole(now, &mut self.fast.router, whole, why, came) {
                     // It is whole, so it cannot be put together once more.
                     Outcome::Reassembled(..) => self.drops.add(DropReason::FragmentMalformed),
                     outcome => self.conclude(now, outcome),
@@ -406,9 +404,10 @@ impl Engine {
     /// Sends the ICMP errors and resets that were made; the director sees them as any packet that leaves.
     fn send_errors(&mut self, now: Instant) {
         while let Some(mut error) = self.slow.take_error() {
-            let seen = Headers::of(error.bytes())
-                .map(|headers| self.fast.director.reply(now, &mut error, &headers));
-            if matches!(seen, Ok(Ok(()))) {
+            let Ok(headers) = Headers::of(error.bytes()) else { continue };
+            // Without a way it is lost before the director could count it.
+            let has_way = self.fast.router.route_from(error.link, headers.dst).is_some();
+            if !has_way || self.fast.director.reply(now, &mut error, &headers).is_ok() {
                 self.slow.send(now, &mut self.fast.router, error);
             }
         }
@@ -497,42 +496,6 @@ impl Engine {
     pub fn listing(&self) -> String {
         show::list(&self.fast.director)
     }
-
-    /// One line that accounts for every frame: received = forwarded + answered + dropped, and those
-    /// that still wait.
-    pub fn frames(&self) -> String {
-        let mut line = format!("{}; drops:", self.account());
-        let counts: Vec<_> = self.drop_counts().collect();
-        if counts.is_empty() {
-            line.push_str(" none");
-        }
-        for (reason, count) in counts {
-            let _ = write!(line, " {}={count}", reason.name());
-        }
-        line
-    }
-
-    fn account(&self) -> Frames {
-        let later = &self.slow.counters;
-        Frames {
-            received: self.received,
-            forwarded: self.forwarded.wrapping_add(later.forwarded),
-            answered: self.answered.wrapping_add(later.joined),
-            dropped: self.drops.total().wrapping_add(later.dropped.total()),
-            waiting: self.slow.waiting(&self.fast.router) as u64,
-            own_sent: later.own_sent,
-            own_lost: later.own_lost,
-        }
-    }
-
-    /// The reasons for which packets were dropped so far, each with its count.
-    pub fn drop_counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        let count = |&reason: &DropReason| {
-            let later = self.slow.counters.dropped.of(reason);
-            (reason, self.drops.of(reason).wrapping_add(later))
-        };
-        DropReason::ALL.iter().map(count).filter(|&(_, count)| count > 0)
-    }
 }
 
 /// Whether a command changes a service that the one before it was about.
@@ -565,7 +528,10 @@ fn wire(
     links: Vec<Option<Link>>,
 ) -> Result<(), Refusal> {
     router.rewire(links);
-    for (prefix, target) in &config.routes {
+    // Gateways may be neighbours by a route to a port.
+    let on_wire = |(_, to): &&(Prefix, RouteTarget)| matches!(to, RouteTarget::Dev(_));
+    let gateways = config.routes.iter().filter(|route| !on_wire(route));
+    for (prefix, target) in config.routes.iter().filter(on_wire).chain(gateways) {
         add_route(router, *prefix, target)?;
     }
     for (addr, mac, dev) in &config.neighbours {

@@ -16,7 +16,7 @@ use crate::director::{Binding, Decision, Director, Told};
 use crate::net::{is_link_local, Hop, Router};
 use crate::packet::icmp::{Error, Source};
 use crate::packet::tunnel::{Kind, Outer};
-use crate::packet::{extensions, ip, options, tunnel, vnet};
+use crate::packet::{extensions, ip, options, proto, tunnel, vnet};
 use crate::packet::{DropReason, Family, Fragment, Headers, Packet, Verdict, Why};
 use crate::world::{Instant, Keyed, Rng};
 
@@ -59,7 +59,13 @@ impl Fast {
     /// travel on in larger ones.
     pub fn handle_whole(&mut self, now: Instant, packet: &mut Packet, largest: u16) -> Verdict {
         match Headers::parse(packet) {
-            Ok(headers) => self.carry(now, packet, headers, largest),
+            Ok(mut headers) => {
+                // A fragment in a fragment is looked at as it is, if it begins its packet.
+                if headers.family == Family::V6 && headers.fragment == Fragment::First {
+                    headers.fragment = Fragment::Whole;
+                }
+                self.carry(now, packet, headers, largest)
+            }
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -95,6 +101,14 @@ impl Fast {
             _ if extensions::unfit(packet.bytes(), &headers).is_none() => {
                 return Err(Verdict::Punt(Why::Fragment));
             }
+            // No error comes in fragments (RFC 4443 section 2.4), and any later one is taken for one.
+            _ if headers.proto == proto::ICMPV6
+                && self.director.wants_whole(&headers)
+                && (headers.fragment == Fragment::Later
+                    || headers.payload(packet.bytes()).first().is_none_or(|&kind| kind < 128)) =>
+            {
+                return Err(Verdict::Drop(DropReason::FragmentMalformed));
+            }
             Fragment::Later => return Err(Verdict::Punt(Why::Local)),
             Fragment::First => {}
         }
@@ -103,11 +117,14 @@ impl Fast {
             Decision::Pass => return Err(Verdict::Punt(Why::Local)),
             Decision::Refuse(error, reason) => return Err(refuse(error, reason)),
             Decision::Drop(reason) => return Err(Verdict::Drop(reason)),
-            Decision::Learnt => return Err(Verdict::Drop(DropReason::TunnelError)),
+            Decision::Learnt { server, told } => {
+                self.router.learn_path(now, server, told);
+                return Err(Verdict::Drop(DropReason::TunnelError));
+            }
             Decision::Bypass => self.bypass(now, packet, &headers)?,
             Decision::Relay { at, told } => {
                 packet.pull(usize::from(at));
-                return Err(refuse(self.retold(told), DropReason::TunnelError));
+                return Err(refuse(self.retold(now, told), DropReason::TunnelError));
             }
         };
         self.towards_server(now, packet, headers, &binding, largest)
@@ -133,12 +150,16 @@ impl Fast {
     }
 
     /// What a client is told about the tunnel to its server.
-    fn retold(&self, told: Told) -> Error {
+    fn retold(&mut self, now: Instant, told: Told) -> Error {
         match told {
             Told::Error(error) => error,
-            Told::TooBig { server, mtu, kind } => {
+            Told::TooBig { server, told, kind } => {
                 let link = self.router.route(server).map_or(u16::MAX, |hop| hop.mtu);
-                let mtu = mtu.map_or(link, |mtu| mtu.min(link));
+                // Who is told first hears what was known before.
+                let mtu = match self.router.learn_path(now, server, told) {
+                    true => self.router.path_mtu(now, server, link),
+                    false => link,
+                };
                 let inner = tunnel::inner_mtu(mtu, Family::of(server), kind);
                 Error::TooBig(u32::from(inner.unwrap_or(mtu)))
             }
@@ -168,7 +189,7 @@ impl Fast {
         }
         let no_route = refuse(Error::HostUnreachable, DropReason::NoRoute);
         let mut hop = self.router.route(server).ok_or(no_route)?;
-        hop.mtu = self.director.path_mtu(now, server, hop.mtu);
+        hop.mtu = self.router.path_mtu(now, server, hop.mtu);
         if headers.ttl <= 1 {
             return Err(refuse(Error::TimeExceeded, DropReason::TtlExceeded));
         }
@@ -180,15 +201,22 @@ impl Fast {
             Kind::Gue { .. } => self.flow_hash(&headers, packet.bytes()),
             Kind::Ipip | Kind::Gre { .. } => 0,
         };
-        let outer = || self.outer(&hop, binding, flow_hash);
+        let was_cut = largest != u16::MAX;
+        let outer = || self.outer(&hop, binding, flow_hash, was_cut);
         forward::rewrite(packet, &headers, binding, outer).map_err(Verdict::Drop)?;
         packet.unsummed = None;
         // A tunnel's outer header is of our own making: also what is behind an IPv6 one may be cut.
         let outer_six = binding.forward == Forward::Tunnel && server.is_ipv6();
         let too_long = outer_six && vnet::longest_piece(packet) > usize::from(hop.mtu);
-        // In a tunnel of the other family nobody remembers how long the fragments were.
+        // In a tunnel of the other family nobody remembers how long the fragments were; only that they
+        // were not to be cut is taken for a length, and a very short one.
+        const MISTAKEN: u16 = 0x40;
         let crosses = binding.forward == Forward::Tunnel && headers.family != Family::of(server);
-        let largest = if crosses { u16::MAX } else { largest };
+        let largest = match crosses {
+            true if was_cut && outer_six && headers.dont_fragment => MISTAKEN,
+            true => u16::MAX,
+            false => largest,
+        };
         let largest = if too_long { largest.min(hop.mtu) } else { largest };
         Ok(self.leave(now, packet, hop, largest))
     }
@@ -245,7 +273,13 @@ impl Fast {
     }
 
     /// What a tunnel says in its outer header.
-    fn outer(&mut self, hop: &Hop, binding: &Binding, flow_hash: u32) -> Option<Outer> {
+    fn outer(
+        &mut self,
+        hop: &Hop,
+        binding: &Binding,
+        flow_hash: u32,
+        will_be_cut: bool,
+    ) -> Option<Outer> {
         let dst = binding.dest.addr;
         Some(Outer {
             src: self.router.source_for(hop, dst)?,
@@ -254,6 +288,7 @@ impl Fast {
             flow_hash,
             copy_dont_fragment: self.director.knobs.pmtu_disc,
             id: self.rng.next_u16(),
+            will_be_cut,
         })
     }
 
@@ -326,7 +361,7 @@ impl Fast {
             | Err(
                 Decision::Pass
                 | Decision::Carry(_)
-                | Decision::Learnt
+                | Decision::Learnt { .. }
                 | Decision::Bypass
                 | Decision::Relay { .. },
             ) => {

@@ -96,6 +96,8 @@ fn what_was_probably_meant_is_told() {
         ("realserver a --decap", "realserver: either FILE or --decap, not both"),
         ("save f", "save: `f` stands behind no option; write `-o f`"),
         ("check a b", "check: `b` is one word too many"),
+        ("check", "check: which rules file? `tapvs check FILE`"),
+        ("check -r a", "check: unknown option `-r`; write `tapvs check FILE`"),
         (
             "start",
             "unknown word `start`: expected run, check, realserver, reload, save, status, ipvsadm or proc",

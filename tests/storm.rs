@@ -14,7 +14,7 @@ use scenario::{ethertype_of, Station, World, TOPOLOGY};
 use tapvs::config::rules;
 use tapvs::packet::ip::Fresh;
 use tapvs::packet::{checksum, proto, vnet, Headers, LinkId, Packet};
-use tapvs::slow::fragment;
+use tapvs::slow::fragment::{self, Came};
 use tapvs::world::{Instant, Rng};
 
 /// Rounds of one storm.
@@ -277,7 +277,9 @@ impl Storm {
                 let whole = Packet::copy_of(LinkId(0), &bytes);
                 let mtu = [68, 576, 1280, 1400][self.draw(4)];
                 let id = self.draw(3) as u32;
-                let Ok(mut pieces) = fragment::split(&whole, mtu, id) else { return };
+                let Ok(mut pieces) = fragment::split(&whole, mtu, id, &Came::default()) else {
+                    return;
+                };
                 while !pieces.is_empty() && self.draw(20) > 0 {
                     let piece = pieces.swap_remove(self.draw(pieces.len().min(3)));
                     self.give(sender, piece.bytes(), false);

@@ -168,7 +168,15 @@ impl Mapping {
             (Method::Tunnel, 0) => {
                 ip::decrement_ttl(packet.bytes_mut(), headers.family);
                 let (src, dst, kind) = (self.outer, self.server, Kind::Ipip);
-                let outer = Outer { src, dst, kind, copy_dont_fragment: true, id: 0, flow_hash: 0 };
+                let outer = Outer {
+                    src,
+                    dst,
+                    kind,
+                    copy_dont_fragment: true,
+                    id: 0,
+                    flow_hash: 0,
+                    will_be_cut: false,
+                };
                 tunnel::encapsulate(packet, &headers, &outer).ok()?;
                 frame(packet, self.server_mac, LAN_MAC, Family::of(dst))?;
                 Some(1)

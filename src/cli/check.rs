@@ -12,6 +12,7 @@ use crate::config::{
     Config, DestSpec, Method, PortConfig, PortKind, Prefix, RouteTarget, ServiceKey, ServiceSpec,
 };
 use crate::packet::{proto, Endpoint, Family};
+use crate::world::gathered;
 
 /// Explains `config`, which was read from `file`.
 pub(super) fn explanation(file: &str, config: &Config) -> String {
@@ -202,7 +203,7 @@ fn answers(config: &Config) -> Vec<String> {
 /// The addresses of services that are on no port by themselves, each once.
 fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
     let own = config.ports.iter().flat_map(|port| &port.addresses);
-    let mut seen: BTreeSet<IpAddr> = own.map(|own| own.addr).collect();
+    let mut seen: BTreeSet<IpAddr> = gathered(own.map(|own| own.addr));
     let mut all = Vec::new();
     for (service, _) in config.services.values() {
         let ServiceKey::Address { virt: Endpoint { addr, .. }, .. } = service.key else { continue };

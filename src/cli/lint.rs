@@ -19,6 +19,7 @@ use crate::config::{
     TunnelType,
 };
 use crate::packet::{proto, Endpoint, Family};
+use crate::world::{gathered, sort_by};
 
 /// The lints of lines that are passed over.
 const REAL_SERVER: &str = "real-server";
@@ -79,7 +80,7 @@ pub(super) fn warnings(read: &Read) -> Vec<Warning> {
         text: aside.text.clone(),
         lint: if aside.real_server { REAL_SERVER } else { NO_RULE },
     }));
-    found.sort();
+    sort_by(&mut found, Ord::cmp);
     found
 }
 
@@ -183,7 +184,7 @@ impl<'a> View<'a> {
             ServiceKey::Address { virt, .. } => Some(virt.addr),
             ServiceKey::Mark { .. } => None,
         });
-        Self { config, own: own.collect(), virt: virt.collect() }
+        Self { config, own: gathered(own), virt: gathered(virt) }
     }
 
     fn port(&self, name: &str) -> Option<&'a PortConfig> {

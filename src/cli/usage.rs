@@ -56,6 +56,9 @@ fn explained(said: &str, words: &[&str]) -> String {
     let Some(unknown) = said.strip_prefix("Unrecognized argument: ") else {
         return said.to_owned();
     };
+    if (wish, unknown) == (Some("check"), "-r") {
+        return "check: unknown option `-r`; write `tapvs check FILE`".to_owned();
+    }
     if unknown.starts_with('-') {
         let of = wish.map_or(String::new(), |wish| format!("{wish}: "));
         return format!("{of}unknown option `{unknown}`{}", option_meant(unknown, wish));

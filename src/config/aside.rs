@@ -5,7 +5,7 @@
 //! ever executed. Left out on purpose: every line that would change something on the director; it has
 //! a meaning, or it is a mistake.
 
-use super::grammar::{invocation, Invocation, Word};
+use super::grammar::{invocation, tee, Invocation, Word};
 use super::modules;
 use super::options::Opt;
 
@@ -63,8 +63,8 @@ const PROGRAMS: &[(&[&str], &str)] = &[
     (&["ipvsadm-save", "iptables-save", "ip6tables-save"], SAVES),
     (
         &[
-            "exit", "set", "shopt", "trap", "true", ":", "sleep", "umask", "ulimit", "logger",
-            "printf", "date", "sync",
+            "exit", "set", "shopt", "trap", "true", ":", "sleep", "wait", "umask", "ulimit",
+            "logger", "printf", "date", "sync",
         ],
         "is for the shell",
     ),
@@ -80,7 +80,10 @@ const PROGRAMS: &[(&[&str], &str)] = &[
     (&["which", "uname", "id", "ps", "lsof", "clear", "dmesg", "traceroute", "tracepath"], SHOWS),
     (&["vi", "vim", "nano", "emacs"], "edits a file, whose lines could stand here instead"),
     (&["yum", "dnf", "apt", "apt-get", "zypper", "apk", "pacman"], "installs what tapvs needs not"),
-    (&["modprobe", "insmod", "lsmod", "depmod"], "is about kernel modules, and tapvs needs none"),
+    (
+        &["modprobe", "insmod", "rmmod", "lsmod", "depmod"],
+        "is about kernel modules, and tapvs needs none",
+    ),
     (&["reboot", "shutdown"], "starts the host again, and rules are read at every start anyway"),
     (
         &["service", "systemctl", "chkconfig", "rc-service", "rc-update", "invoke-rc.d"],
@@ -88,7 +91,7 @@ const PROGRAMS: &[(&[&str], &str)] = &[
     ),
     (&["touch", "mkdir", "chmod"], "makes a file of the host"),
     (&["watch", "cat", "less", "more", "head", "tail", "grep", "egrep", "wc", "sort"], SHOWS),
-    (&["netstat", "ss", "arp", "arping", "ping", "curl", "wget", "tcpdump", "man"], SHOWS),
+    (&["netstat", "ss", "arping", "ping", "curl", "wget", "tcpdump", "man"], SHOWS),
 ];
 
 /// Why the words change nothing here, if that can be told from how they look.
@@ -98,6 +101,10 @@ pub(super) fn why(words: &[Word<'_>]) -> Option<Why> {
         return None;
     }
     let is_joint = |word: &Word<'_>| matches!(&*word.text, "|" | "||" | "&&" | ";");
+    let sets = |path: &Word<'_>| ["/proc/sys/", "/sysctl."].iter().any(|at| path.text.contains(at));
+    if words.split(is_joint).skip(1).any(|part| tee(part).is_some_and(sets)) {
+        return None;
+    }
     let parts: Option<Vec<Why>> = words.split(is_joint).map(alone).collect();
     parts?.first().copied()
 }
@@ -136,6 +143,17 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
         "ip" => ip(rest),
         "iptables" | "ip6tables" | "iptables-legacy" | "iptables-nft" => iptables(rest),
         "arptables" | "arptables_jf" => Some(Why::RealServer),
+        "arp" => {
+            let changes = |word: &Word<'_>| {
+                let options = word.text.strip_prefix('-').unwrap_or("");
+                options.contains(['s', 'd', 'f']) && options != "-device"
+            };
+            (!rest.iter().any(changes)).then_some(Why::NoRule(SHOWS))
+        }
+        // Libraries of distributions, which hold no rules.
+        "." | "source" if matches!(rest, [file] if is_library(&file.text)) => {
+            Some(Why::NoRule("is for the shell"))
+        }
         "ipvsadm" if rest.is_empty() => Some(Why::NoRule(SHOWS)),
         "ipvsadm" if !first.text.starts_with("/etc/") => {
             why_ipvsadm(&invocation(first, rest).ok()?)
@@ -148,7 +166,7 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
         }
         "sysctl" if asks_sysctls(rest) => Some(Why::NoRule(SHOWS)),
         "sysctl" if has(&["-a", "-A", "--all"]) => Some(Why::NoRule(SHOWS)),
-        "modprobe" | "insmod" if rest.iter().any(modules::is_helper) => None,
+        "modprobe" | "insmod" | "rmmod" if rest.iter().any(modules::is_helper) => None,
         "brctl" if has(&["addif"]) => None,
         _ if rest.iter().any(|word| word.text.contains("ifcfg-lo")) => Some(Why::RealServer),
         _ if first.text.starts_with("/etc/init.d/") || first.text.starts_with("/etc/rc.d/") => {
@@ -159,6 +177,11 @@ fn alone(words: &[Word<'_>]) -> Option<Why> {
             row.map(|(_, why)| Why::NoRule(why))
         }
     }
+}
+
+/// `/etc/init.d/functions`, `/lib/lsb/init-functions` and their kin.
+fn is_library(file: &str) -> bool {
+    file.starts_with('/') && (file.ends_with("functions") || file == "/etc/profile")
 }
 
 /// `sysctl [-n] NAME …`.
@@ -192,7 +215,7 @@ fn iptables(rest: &[Word<'_>]) -> Option<Why> {
 }
 
 fn ifconfig(rest: &[Word<'_>]) -> Option<Why> {
-    let mut names = rest.iter().filter(|word| !word.text.starts_with('-'));
+    let mut names = rest.iter().filter(|word| !matches!(&*word.text, "-a" | "-s" | "-v"));
     match (names.next(), names.next()) {
         (None, _) | (Some(_), None) => Some(Why::NoRule(SHOWS)),
         (Some(port), Some(_)) => is_real_servers_port(&port.text).then_some(Why::RealServer),
@@ -246,6 +269,7 @@ fn sysctl(key: &str) -> Option<Why> {
             | "secure_redirects"
             | "accept_source_route"
             | "log_martians"
+            | "promote_secondaries"
             | "accept_ra"
             | "accept_dad"
             | "autoconf" => NEVER,
@@ -321,6 +345,12 @@ mod tests {
             "ip a s",
             "sysctl -n net.ipv4.ip_forward",
             "ip route flush cache",
+            "arp -an",
+            "arp -i eth0 -n",
+            ". /etc/rc.d/init.d/functions",
+            "source /lib/lsb/init-functions",
+            "rmmod ip_vs",
+            "ifconfig -a",
         ] {
             assert!(matches!(of(text), Some(Why::NoRule(_))), "{text}: {:?}", of(text));
         }
@@ -339,6 +369,13 @@ mod tests {
             "yum install x && ipvsadm -C",
             "ip l s eth0 mtu 1400",
             "insmod ip_vs_ftp",
+            "rmmod ip_vs_ftp",
+            "arp -s 10.0.0.2 02:00:00:00:00:02",
+            "arp -d 10.0.0.2",
+            "ifconfig eth0 -arp",
+            "source ./functions",
+            "echo 0 | sudo tee /proc/sys/net/ipv4/ip_forward",
+            "echo 0 | tee -a /etc/sysctl.conf",
             "brctl addif br0 eth0",
             "ipvsadm -Ln | ipvsadm -R",
             "iptables -A INPUT -m comment --comment ACCEPT -j DROP",

@@ -76,7 +76,7 @@ pub fn commands(line: &Line<'_>) -> Result<Vec<Placed>, Fault> {
 }
 
 fn loads_modules(program: &Word<'_>) -> bool {
-    program.text.ends_with("modprobe") || program.text.ends_with("insmod")
+    ["modprobe", "insmod", "rmmod"].iter().any(|name| program.text.ends_with(name))
 }
 
 /// `--scheduler=`, `-s ''`: an option that takes a value has none.

@@ -233,6 +233,12 @@ impl<'a> Source<'a> {
         self.starts.partition_point(|&start| start <= byte).max(1)
     }
 
+    /// Where `text` begins, if a word at `at` is that text in quotes and nothing more.
+    pub(super) fn quoted(&self, at: &Span, text: &str) -> Option<usize> {
+        let from = at.start + 1;
+        (self.text.get(from..at.end.checked_sub(1)?) == Some(text)).then_some(from)
+    }
+
     /// The fault with file, line and column.
     pub fn complain(&self, fault: Fault) -> Complaint {
         let line = self.line_of(fault.at.start);

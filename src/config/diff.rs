@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use super::knob::{Knob, KNOBS};
 use super::{Command, Config, DestSpec, ServiceKey, SyncDaemon, Timeouts};
+use crate::world::gathered;
 
 impl Config {
     /// The commands about services, sysctls and timeouts that make this state `new`. Servers that
@@ -99,7 +100,7 @@ impl Config {
     pub fn difference(&self, new: &Self) -> Vec<String> {
         let (old_text, new_text) = (self.to_string(), new.to_string());
         let (olds, news): (BTreeSet<_>, BTreeSet<_>) =
-            (old_text.lines().collect(), new_text.lines().collect());
+            (gathered(old_text.lines()), gathered(new_text.lines()));
         let only = |a: &str, known: &BTreeSet<&str>, sign: &str| -> Vec<String> {
             let fresh = a.lines().filter(|line| !known.contains(line));
             fresh.map(|line| format!("{sign} {line}")).collect()
@@ -144,8 +145,8 @@ fn dest_commands(
     new: &[DestSpec],
     commands: &mut Vec<Command>,
 ) {
-    let known: BTreeMap<_, _> = old.iter().map(|dest| (dest.dest, dest)).collect();
-    let wanted: BTreeSet<_> = new.iter().map(|dest| dest.dest).collect();
+    let known: BTreeMap<_, _> = gathered(old.iter().map(|dest| (dest.dest, dest)));
+    let wanted: BTreeSet<_> = gathered(new.iter().map(|dest| dest.dest));
     for dest in old.iter().filter(|dest| !wanted.contains(&dest.dest)) {
         commands.push(Command::DeleteDest(*key, dest.dest));
     }

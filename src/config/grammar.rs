@@ -108,11 +108,17 @@ pub fn line<'a>(words: &[Word<'a>]) -> Result<Line<'a>, Fault> {
     };
     let program = first.text.rsplit('/').next().unwrap_or("");
     match program {
+        // As in sysctl.d(5): it may fail.
+        _ if first.text.starts_with("-net.") || first.text.starts_with("-net/") => {
+            let mut words = words.to_vec();
+            words[0] = first.tail(1);
+            assignments(&words, true).map(Line::Sysctl)
+        }
         _ if first.text.starts_with('-') => invocation(first, words).map(Line::Ipvs),
         "ipvsadm" => invocation(first, rest).map(Line::Ipvs),
         "ip" => ip_line(first, rest).map(Line::Ip),
         "sysctl" => sysctl(first, rest).map(Line::Sysctl),
-        "ifconfig" | "route" | "modprobe" | "insmod" | "brctl" => {
+        "ifconfig" | "route" | "arp" | "modprobe" | "insmod" | "rmmod" | "brctl" | "tunctl" => {
             Ok(Line::NetTools { program: first.clone(), words: rest.to_vec() })
         }
         "echo" => echo(first, rest).map(|pair| Line::Sysctl(vec![pair])),
@@ -204,7 +210,11 @@ pub fn without_prompt<'s, 'a>(words: &'s [Word<'a>]) -> &'s [Word<'a>] {
     };
     match words {
         [sudo, rest @ ..] if sudo.text == "sudo" => {
-            let options = rest.iter().take_while(|word| word.text.starts_with('-')).count();
+            let mut options = 0;
+            while let Some(option) = rest.get(options).filter(|word| word.text.starts_with('-')) {
+                // These two say as whom.
+                options += if matches!(&*option.text, "-u" | "-g") { 2 } else { 1 };
+            }
             // Without a command it opens a shell.
             if options < rest.len() {
                 &rest[options..]
@@ -421,7 +431,10 @@ fn sysctl<'a>(program: &Word<'a>, words: &[Word<'a>]) -> Result<Vec<(Word<'a>, W
     let is_option = |word: &&Word<'_>| word.text.starts_with('-');
     let options = words.iter().take_while(is_option).count();
     for option in &words[..options] {
-        if !matches!(&*option.text, "-w" | "--write" | "-q" | "--quiet" | "-qw" | "-wq" | "-e") {
+        if !matches!(
+            &*option.text,
+            "-w" | "--write" | "-q" | "--quiet" | "-qw" | "-wq" | "-e" | "-n"
+        ) {
             let mistake = Mistake::UnknownOption(option.text.to_string());
             return Err(Fault::new(option.at.clone(), mistake).expecting("expected -w or -q"));
         }

@@ -78,11 +78,11 @@ impl Config {
                 Ok(())
             }
             Command::DeleteService(key) => {
-                index.lose_service(Some(key));
+                index.lose_dests(key);
                 self.services.remove(key).map(|_| ()).ok_or(Refusal::NoSuchService)
             }
             Command::Clear => {
-                index.lose_service(None);
+                index.lose_services();
                 self.services.clear();
                 Ok(())
             }
@@ -140,6 +140,17 @@ impl Config {
         }
         let near = |port: &PortConfig| port.addresses.iter().any(|own| own.contains(*gateway));
         if ports.any(near) {
+            return None;
+        }
+        // A router beyond every network, as where each host has an address of /32, is on the wire by a
+        // route that says so.
+        let on_wire = self.routes.iter().filter_map(|(prefix, to)| match to {
+            RouteTarget::Dev(port) if prefix.contains(*gateway) => Some((prefix.len, port)),
+            _ => None,
+        });
+        let nearest = on_wire.max_by_key(|(len, _)| *len);
+        let by_route = |(_, port)| dev.as_ref().is_none_or(|dev| dev == port);
+        if nearest.is_some_and(by_route) {
             return None;
         }
         Some(match dev {
@@ -497,7 +508,7 @@ impl Config {
         let known = index.dests(key, dests.len());
         let place = find(known, dests, &dest, |known| known.dest).ok_or(Refusal::NoSuchDest)?;
         dests.remove(place);
-        index.lose_dest(key);
+        index.lose_dests(key);
         Ok(())
     }
 

@@ -122,7 +122,9 @@ fn tuntap(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
                 let mode = words.value(word, "`tap` or `tun`")?;
                 once(&mut kind, port_kind(mode)?, word)?;
             }
-            "user" | "group" | "pi" | "one_queue" | "multi_queue" | "vnet_hdr" => {
+            // The device has a queue for each worker anyway, and offload where there is any.
+            "multi_queue" | "vnet_hdr" => {}
+            "user" | "group" | "pi" | "one_queue" => {
                 return Err(unknown(word, "ip tuntap add", &["dev", "mode"]).expecting(
                     "expected no such word: tapvs opens the device itself and asks for what it can use",
                 ));
@@ -416,6 +418,8 @@ fn route(
                 }
                 once(&mut said.via, value, word)?;
             }
+            // Whether the gateway is on the wire is looked at when everything was read.
+            "onlink" if said.via.is_some() => {}
             // There is one route to a network, and whoever wrote it.
             "metric" | "proto" | "protocol" | "scope" => {
                 words.value(word, "its value")?;

@@ -26,9 +26,10 @@ pub(super) struct Index {
     neighbours: Places,
     /// The addresses of each port, and the broadcast addresses of their networks.
     addresses: Vec<(Places, Places)>,
-    dests: BTreeMap<ServiceKey, Places>,
+    /// The servers of the service that was added to last.
+    dests: (Option<ServiceKey>, Places),
     /// The addresses that servers have, and some that they had.
-    servers: BTreeMap<u64, u32>,
+    servers: BTreeMap<u64, usize>,
 }
 
 impl Index {
@@ -54,21 +55,26 @@ impl Index {
         if !self.learns || count < SHORT {
             return None;
         }
-        Some(self.dests.entry(*key).or_default())
+        self.turn_to(Some(*key));
+        Some(&mut self.dests.1)
     }
 
-    /// A server of the service has gone.
-    pub(super) fn lose_dest(&mut self, key: &ServiceKey) {
-        if let Some(places) = self.dests.get_mut(key) {
-            places.lose();
+    /// A server of the service has gone, or all.
+    pub(super) fn lose_dests(&mut self, key: &ServiceKey) {
+        if self.dests.0 == Some(*key) {
+            self.dests.1.lose();
         }
     }
 
-    /// A service has gone, or all.
-    pub(super) fn lose_service(&mut self, key: Option<&ServiceKey>) {
-        match key {
-            Some(key) => _ = self.dests.remove(key),
-            None => self.dests.clear(),
+    /// All services have gone.
+    pub(super) fn lose_services(&mut self) {
+        self.turn_to(None);
+    }
+
+    fn turn_to(&mut self, key: Option<ServiceKey>) {
+        if self.dests.0 != key {
+            self.dests.0 = key;
+            self.dests.1.lose();
         }
     }
 
@@ -104,7 +110,7 @@ impl Index {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// The first of that hash.
-    first: BTreeMap<u64, u32>,
+    first: BTreeMap<u64, usize>,
     /// So many entries are known.
     known: usize,
     /// Entries that were walked past since the list was lost.
@@ -114,30 +120,31 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The place of the first entry whose key is `key`.
-    fn find<'a, T, K: Hash + Eq>(
+    /// The first of `count` places for which `is` holds; `hash_at` tells the hash of each, and `hash` is that
+    /// of the wanted one. Not generic, since it is needed for many lists.
+    fn find(
         &mut self,
-        list: &'a [T],
-        key: &K,
-        key_of: impl Fn(&'a T) -> K,
+        count: usize,
+        hash: u64,
+        hash_at: &dyn Fn(usize) -> u64,
+        is: &dyn Fn(usize) -> bool,
     ) -> Option<usize> {
-        let walk = || list.iter().position(|entry| key_of(entry) == *key);
-        if list.len() < SHORT {
+        let walk = || (0..count).find(|&at| is(at));
+        if count < SHORT {
             return walk();
         }
-        if self.lost && self.walked < WALKS * list.len() {
+        if self.lost && self.walked < WALKS * count {
             let found = walk();
-            self.walked += found.unwrap_or(list.len());
+            self.walked += found.unwrap_or(count);
             return found;
         }
         self.lost = false;
-        let from = u32::try_from(self.known).unwrap_or(u32::MAX);
-        for (place, entry) in (from..).zip(list.get(self.known..).unwrap_or_default()) {
-            self.first.entry(hash(&key_of(entry))).or_insert(place);
+        for at in self.known..count {
+            self.first.entry(hash_at(at)).or_insert(at);
         }
-        self.known = list.len();
-        let place = *self.first.get(&hash(key))? as usize;
-        match list.get(place).is_some_and(|entry| key_of(entry) == *key) {
+        self.known = count;
+        let place = *self.first.get(&hash)?;
+        match place < count && is(place) {
             true => Some(place),
             // Two keys have one hash.
             false => walk(),
@@ -151,16 +158,17 @@ impl Places {
     }
 }
 
-/// Where an entry stands, whether or not anything is known of its list.
+/// The place of the first entry whose key is `key`, whether or not anything is known of its list.
 pub(super) fn find<'a, T, K: Hash + Eq>(
     places: Option<&mut Places>,
     list: &'a [T],
     key: &K,
     key_of: impl Fn(&'a T) -> K,
 ) -> Option<usize> {
+    let is = |at: usize| key_of(&list[at]) == *key;
     match places {
-        Some(places) => places.find(list, key, key_of),
-        None => list.iter().position(|entry| key_of(entry) == *key),
+        Some(places) => places.find(list.len(), hash(key), &|at| hash(&key_of(&list[at])), &is),
+        None => (0..list.len()).find(|&at| is(at)),
     }
 }
 
@@ -180,7 +188,11 @@ mod tests {
         for round in 0..5000 {
             let key = rng.next_u32() % 300;
             let walked = list.iter().position(|&entry| entry == key);
-            assert_eq!(places.find(&list, &key, |&entry| entry), walked, "round {round}");
+            assert_eq!(
+                find(Some(&mut places), &list, &key, |&entry| entry),
+                walked,
+                "round {round}"
+            );
             match (walked, rng.next_u32() % 100) {
                 (Some(place), 0) => {
                     list.remove(place);
@@ -202,7 +214,7 @@ mod tests {
                 looked.set(looked.get() + 1);
                 entry
             };
-            assert_eq!(places.find(&list, &key, counted), None);
+            assert_eq!(find(Some(&mut places), &list, &key, counted), None);
             list.push(key);
         }
         assert!(looked.get() < 20_000, "{}", looked.get());

@@ -42,7 +42,11 @@ pub struct Place {
 impl Knob {
     /// The knob of that name; separators may be `.` or `/`.
     pub fn named(name: &str) -> Option<Self> {
-        let name = name.replace('/', ".");
+        let mut name = name.replace('/', ".");
+        if name == "net.ipv4.conf.all.forwarding" {
+            // The kernel's other name of the same switch.
+            name.replace_range(.., "net.ipv4.ip_forward");
+        }
         KNOBS.iter().position(|info| info.name == name).map(Self)
     }
 
@@ -191,6 +195,7 @@ mod tests {
     #[test]
     fn names_may_be_written_as_paths() {
         assert_eq!(Knob::named("net/ipv4/ip_forward"), Some(Knob(0)));
+        assert_eq!(Knob::named("net.ipv4.conf.all.forwarding"), Some(Knob(0)));
         assert_eq!(Knob::named("net.ipv4.vs.nothing"), None);
     }
 }

@@ -27,7 +27,7 @@ mod table;
 pub mod tool;
 mod words;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -269,7 +269,7 @@ impl fmt::Display for Prefix {
 }
 
 /// Where packets for a network go.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RouteTarget {
     /// `via GATEWAY [dev NAME]`.
     Via {
@@ -501,7 +501,7 @@ pub struct Config {
     /// Neighbours that are told and never asked.
     pub neighbours: Vec<(IpAddr, Mac, String)>,
     /// Rules that give packets their firewall mark, in their order.
-    pub marks: VecDeque<marks::MarkRule>,
+    pub marks: Vec<marks::MarkRule>,
     /// Sysctls.
     pub knobs: Knobs,
     /// Seconds of ESTABLISHED, FIN_WAIT and UDP; 900, 120, 300 until `--set`.

@@ -27,7 +27,7 @@ pub(super) fn is_helper(word: &Word<'_>) -> bool {
 /// # Errors
 /// Words that mean nothing here, ports that are none.
 pub(super) fn modprobe(program: &Word<'_>, words: &[Word<'_>]) -> Result<Placed, Fault> {
-    let (mut ports, mut removes) = (None, false);
+    let (mut ports, mut removes) = (None, program.text.ends_with("rmmod"));
     for word in words {
         match &*word.text {
             "-r" | "--remove" => removes = true,

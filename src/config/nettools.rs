@@ -11,7 +11,7 @@ use super::command::{Placed, Spots};
 use super::complaint::{advice, Fault};
 use super::grammar::Word;
 use super::host::{host, link_address, mtu, once, port_of, Words};
-use super::{Command, LinkSettings, Prefix, RouteTarget};
+use super::{Command, LinkSettings, PortKind, Prefix, RouteTarget};
 use crate::packet::Family;
 
 /// The commands of a line of `ifconfig` or `route`; `program` is the first word.
@@ -20,13 +20,51 @@ use crate::packet::Family;
 /// Words that mean nothing here, missing and illegal values.
 pub(super) fn nettools(program: &Word<'_>, words: &[Word<'_>]) -> Result<Vec<Placed>, Fault> {
     let line = Words { rest: words.iter(), verb: program.at.clone() };
-    if program.text.ends_with("route") {
-        return route(line).map(|placed| vec![placed]);
+    match program.text.rsplit('/').next().unwrap_or("") {
+        "route" => route(line).map(|placed| vec![placed]),
+        "arp" => arp(line).map(|placed| vec![placed]),
+        "brctl" => brctl(line).map(|placed| vec![placed]),
+        "tunctl" => tunctl(line).map(|placed| vec![placed]),
+        _ => ifconfig(line),
     }
-    if program.text.ends_with("brctl") {
-        return brctl(line).map(|placed| vec![placed]);
+}
+
+/// `tunctl [-n | -p] -t PORT`: TAP, or with `-n` TUN.
+fn tunctl(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
+    let (mut name, mut kind) = (None, PortKind::Tap);
+    while let Some(word) = words.rest.next() {
+        match &*word.text {
+            "-t" => once(&mut name, words.value(word, "the port's name")?, word)?,
+            "-n" => kind = PortKind::Tun,
+            "-p" => kind = PortKind::Tap,
+            _ => return Err(unknown(word, "tunctl", &["-t", "-n", "-p"])),
+        }
     }
-    ifconfig(line)
+    let name = name.ok_or_else(|| words.needs("`-t PORT`"))?;
+    let spots = Spots { object: Some(name.at.clone()), ..Spots::at(words.verb.clone()) };
+    Ok(Placed { command: Command::AddPort { name: name.text.to_string(), kind }, spots })
+}
+
+/// `arp -i PORT -s ADDRESS MAC`.
+fn arp(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
+    let (mut to, mut dev) = (None, None);
+    while let Some(word) = words.rest.next() {
+        match &*word.text {
+            "-i" | "--device" => once(&mut dev, words.value(word, "the port's name")?, word)?,
+            "-s" | "--set" => {
+                let addr = words.value(word, "the neighbour's address")?;
+                once(&mut to, (addr, words.value(addr, "its MAC address")?), word)?;
+            }
+            _ => return Err(unknown(word, "arp", &["-i", "-s"])),
+        }
+    }
+    let (to, lladdr) = to.ok_or_else(|| words.needs("`-s ADDRESS MAC`"))?;
+    let dev = dev.ok_or_else(|| words.needs("`-i PORT`, the wire that the neighbour is on"))?;
+    let addr = address(&to.text, Some(Family::V4)).map_err(|why| host(to, why))?;
+    let mac = link_address(lladdr)?;
+    let (object, at) = (Some(to.at.clone()), Some(dev.at.clone()));
+    let command = Command::AddNeighbour { addr, mac, dev: port_of(dev).to_owned(), replace: true };
+    Ok(Placed { command, spots: Spots { object, dev: at, ..Spots::at(words.verb.clone()) } })
 }
 
 /// `brctl addif BRIDGE PORT`.
@@ -138,10 +176,22 @@ fn mask_bits(word: &Word<'_>) -> Result<u8, Fault> {
 fn route(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
     const KEYS: &[&str] = &["-net", "-host", "netmask", "gw", "dev"];
     let (mut to, mut mask, mut gateway, mut dev, mut verb) = (None, None, None, None, None);
+    let mut family = None;
     while let Some(word) = words.rest.next() {
         match &*word.text {
             "add" | "del" | "delete" if verb.is_none() => verb = Some(word),
             "-net" | "-host" if to.is_none() => {}
+            "-4" | "--inet" => once(&mut family, Family::V4, word)?,
+            "-6" | "--inet6" => once(&mut family, Family::V6, word)?,
+            "-A" => {
+                let value = words.value(word, "`inet` or `inet6`")?;
+                let read = match &*value.text {
+                    "inet" => Family::V4,
+                    "inet6" => Family::V6,
+                    _ => return Err(unknown(value, "route -A", &["inet", "inet6"])),
+                };
+                once(&mut family, read, word)?;
+            }
             "netmask" => once(&mut mask, words.value(word, "a mask")?, word)?,
             // There is one route to a network.
             "metric" => {
@@ -153,15 +203,17 @@ fn route(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
             _ if verb.is_none() => return Err(unknown(word, "route", &["add", "del"])),
             _ if to.is_none() => to = Some(word),
             // The port may stand at the end without its `dev`; a slip of the pen may not.
-            _ if dev.is_none() && words.rest.len() == 0 && !word.text.starts_with("dev") => {
-                dev = Some(word);
+            _ if dev.is_none() && words.rest.len() == 0 && is_port(&word.text) => dev = Some(word),
+            text if gateway.is_none() && text.parse::<IpAddr>().is_ok() => {
+                let why = "a router stands behind `gw`".to_owned();
+                return Err(host(word, why).expecting(format!("expected `gw {text}`")));
             }
             _ => return Err(unknown(word, "route", KEYS)),
         }
     }
     let verb = verb.ok_or_else(|| words.needs("`add` or `del`"))?;
     let to = to.ok_or_else(|| words.needs("a network, a host or `default`"))?;
-    let prefix = destination(to, mask)?;
+    let prefix = destination(to, mask, family)?;
     let via = gateway.map(|word| {
         let read = address(&word.text, Some(Family::of(prefix.addr)));
         read.map_err(|why| host(word, why).expecting("expected the gateway's address"))
@@ -186,11 +238,21 @@ fn route(mut words: Words<'_, '_>) -> Result<Placed, Fault> {
     Ok(Placed { command: Command::AddRoute { prefix, target, replace: false }, spots })
 }
 
-fn destination(to: &Word<'_>, mask: Option<&Word<'_>>) -> Result<Prefix, Fault> {
+/// Whether the last word of a route may name its port: a slip of the pen for `dev`, what else may end
+/// a route, and addresses do not.
+fn is_port(text: &str) -> bool {
+    !text.starts_with("dev") && text != "reject" && text.parse::<IpAddr>().is_err()
+}
+
+fn destination(
+    to: &Word<'_>,
+    mask: Option<&Word<'_>>,
+    family: Option<Family>,
+) -> Result<Prefix, Fault> {
     if to.text == "default" {
-        return Ok(Prefix::any(Family::V4));
+        return Ok(Prefix::any(family.unwrap_or(Family::V4)));
     }
-    let mut found = prefix(&to.text, None).map_err(|why| host(to, why))?;
+    let mut found = prefix(&to.text, family).map_err(|why| host(to, why))?;
     if let Some(mask) = mask {
         found.len = mask_bits(mask)?;
     }
@@ -244,6 +306,21 @@ mod tests {
              ip route del 10.6.0.0/16",
             "ip addr add 10.0.0.1/24 dev eth0",
         );
+        same(
+            "tunctl -t tap9\ntunctl -n -t tun9",
+            "ip tuntap add tap9 mode tap\nip tuntap add tun9 mode tun",
+        );
+        same(
+            "ifconfig eth0 10.0.0.1/24\narp -i eth0 -s 10.0.0.2 02:00:00:00:00:02",
+            "ip addr add 10.0.0.1/24 dev eth0\nip neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth0",
+        );
+        same(
+            "ifconfig eth0 inet6 add fd00::1/64\nroute -A inet6 add default gw fd00::fe\nroute --inet6 add fd01::/16 eth0",
+            "ip addr add fd00::1/64 dev eth0\nip route add default via fd00::fe\nip route add fd01::/16 dev eth0",
+        );
+        same("modprobe ip_vs_ftp\nrmmod ip_vs_ftp", "");
+        same("-net.ipv4.conf.all.forwarding = 0\n; said twice", "net.ipv4.ip_forward = 0");
+        same("echo 0 | sudo tee /proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward = 0");
         same("echo 0 >/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward = 0");
         same("$ sudo echo \"0\" > /proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward = 0");
     }

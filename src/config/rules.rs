@@ -9,10 +9,11 @@ use super::aside::{self, Aside, Why};
 use super::command::{commands, glued_port, Placed};
 use super::complaint::{Complaint, Fault, Mistake, Source, Span};
 use super::grammar::{line, lines, without_prompt, Line, Word};
-use super::index::Index;
+use super::index::{find, Index};
 use super::shell::Shell;
 use super::{Command, Config, Refusal, RouteTarget, ServiceKey};
 use crate::packet::Endpoint;
+use crate::world::sort_by;
 
 /// Reads the text of a rules file; `file` is its name in complaints.
 ///
@@ -74,13 +75,14 @@ pub fn read(file: &str, text: &str) -> Result<Read, Vec<Complaint>> {
             Err(fault) => reading.faults.push(fault),
         }
     }
+    reading.faults.extend(reading.shell.unfinished());
     reading.check_gateways();
     reading.mention_unused(&source);
     if reading.faults.is_empty() {
         let Reading { config, places, asides, .. } = reading;
         return Ok(Read { config, places, asides });
     }
-    reading.faults.sort_by_key(|fault| fault.at.start);
+    sort_by(&mut reading.faults, |a, b| a.at.start.cmp(&b.at.start));
     Err(reading.faults.into_iter().map(|fault| source.complain(fault)).collect())
 }
 
@@ -135,8 +137,31 @@ impl Reading {
         }
     }
 
+    /// The lines of `sh -c 'LINES'`, which stand where they were written.
+    fn of_shell(&mut self, text: &str, from: usize, source: &Source<'_>) {
+        let shift = |at: &mut Span| *at = at.start + from..at.end + from;
+        for words in lines(text) {
+            match words {
+                Ok(mut words) => {
+                    words.iter_mut().for_each(|word| shift(&mut word.at));
+                    self.words(&words, source);
+                }
+                Err(mut fault) => {
+                    shift(&mut fault.at);
+                    self.faults.push(fault);
+                }
+            }
+        }
+    }
+
     /// A command, which may say what to do if it fails or where its output goes.
     fn alone(&mut self, words: &[Word<'_>], source: &Source<'_>) -> Result<(), Fault> {
+        if let Some(text) = for_shell(words) {
+            if let Some(from) = source.quoted(&text.at, &text.text) {
+                self.of_shell(&text.text, from, source);
+                return Ok(());
+            }
+        }
         let joint =
             words.iter().position(|word| matches!(&*word.text, "|" | "||") && word.is_operator());
         let Some(at) = joint.filter(|_| aside::why(without_prompt(words)).is_none()) else {
@@ -169,7 +194,12 @@ impl Reading {
             Aside { line: source.line_of(at.start), real_server: false, text }
         };
         self.asides.extend(self.shell.unused().map(mention));
-        self.asides.sort_by_key(|aside| aside.line);
+        self.asides.extend(self.shell.choices().iter().map(|at| Aside {
+            line: source.line_of(at.start),
+            real_server: false,
+            text: "of this choice what stands under `start)` is read".to_owned(),
+        }));
+        sort_by(&mut self.asides, |a, b| a.line.cmp(&b.line));
     }
 
     fn line(&mut self, words: &[Word<'_>], source: &Source<'_>) {
@@ -241,17 +271,32 @@ impl Reading {
             return;
         }
         // Many routes share a gateway; what was removed again is nobody's concern.
-        let mut told = BTreeMap::new();
+        let (mut told, mut known) = (Vec::new(), super::index::Places::default());
         for (_, target) in &self.config.routes {
-            told.entry(target).or_insert_with(|| self.config.unreachable_gateway(target));
+            if find(Some(&mut known), &told, &target, |(target, _)| *target).is_none() {
+                told.push((target, self.config.unreachable_gateway(target)));
+            }
         }
         for (target, at) in std::mem::take(&mut self.gateways) {
-            if let Some(Some(why)) = told.get(&target) {
-                let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why.clone())))
-                    .expecting("expected a neighbour: `ip addr add` tells the ports' networks");
+            let at_target = find(Some(&mut known), &told, &&target, |(target, _)| *target);
+            if let Some((_, Some(why))) = at_target.map(|at| &told[at]) {
+                let fault = Fault::new(at, Mistake::Refused(Refusal::Host(why.clone()))).expecting(
+                    "expected a neighbour: `ip addr add` tells the ports' networks, `ip route add \
+                     GATEWAY dev PORT` one more",
+                );
                 self.faults.push(fault);
             }
         }
+    }
+}
+
+/// What `sh -c` is to do.
+fn for_shell<'s, 'a>(words: &'s [Word<'a>]) -> Option<&'s Word<'a>> {
+    match without_prompt(words) {
+        [sh, option, text] if option.text == "-c" => {
+            matches!(sh.text.rsplit('/').next(), Some("sh" | "bash")).then_some(text)
+        }
+        _ => None,
     }
 }
 

@@ -5,8 +5,10 @@
 //! `${NAME}`, which outside of quotes may become several words or none; `;` and `&&`; that the lines of a
 //! here-document for `ipvsadm -R` or for a file of sysctls are lines like others.
 //!
-//! Left out on purpose: whatever would have to be executed to be understood (loops, branches, functions,
-//! arguments, what programs print). Each such sentence is told once, at its beginning, with what to write
+//! Of `case $1 in`, as scripts begin that start and stop a director, what stands under `start)` is read.
+//!
+//! Left out on purpose: whatever would have to be executed to be understood (loops, other branches,
+//! functions, arguments, what programs print). Each such sentence is told once, at its beginning, with what to write
 //! instead; what stands inside is not looked at.
 
 use std::borrow::Cow;
@@ -32,10 +34,19 @@ pub(super) struct Shell {
     here: Option<(String, bool)>,
     /// Bytes of values that were filled in.
     filled: usize,
+    /// Where `case $1 in` stands, until its `start)` comes.
+    choice: Option<Span>,
+    /// What is read now is a branch of such a choice.
+    within: bool,
+    /// Where such choices were found.
+    choices: Vec<Span>,
 }
 
 /// Bytes of values in all; a value may hold itself twice, and so on.
 const FILLED_MAX: usize = 16 << 20;
+
+/// Names among which the nearest is looked for.
+const NAMES_MAX: usize = 1000;
 
 #[derive(Debug)]
 struct Value {
@@ -68,11 +79,62 @@ impl Shell {
                 return Vec::new();
             }
         }
+        let mut words = words;
         if !self.open.is_empty() {
-            self.pass_over(words);
+            let branch = start_of_branch(words).filter(|_| self.open == ["esac"]);
+            match (&self.choice, branch) {
+                (Some(_), Some(branch)) => {
+                    (self.choice, self.within) = (None, true);
+                    self.open.clear();
+                    words = branch;
+                }
+                _ => {
+                    self.pass_over(words);
+                    let ended = self.choice.take_if(|_| self.open.is_empty());
+                    return ended.map(no_branch).map(Err).into_iter().collect();
+                }
+            }
+        }
+        if self.within {
+            let ends = |word: &Word<'_>| word.is_operator() && word.text == ";;";
+            let end = words.iter().position(ends);
+            if end.is_some() || words.first().is_some_and(|word| word.text == "esac") {
+                self.within = false;
+                let (head, tail) = words.split_at(end.unwrap_or(0));
+                let parts = self.commands(head);
+                self.open.push("esac");
+                self.pass_over(tail);
+                return parts;
+            }
+        }
+        self.commands(words)
+    }
+
+    /// What is left open that nothing has been said about.
+    pub(super) fn unfinished(&mut self) -> Option<Fault> {
+        self.choice.take().map(no_branch)
+    }
+
+    /// Where a choice is of which one branch was read.
+    pub(super) fn choices(&self) -> &[Span] {
+        &self.choices
+    }
+
+    fn commands<'a>(&mut self, words: &[Word<'a>]) -> Vec<Part<'a>> {
+        let words = without_prompt(words);
+        // As in sysctl.conf(5); a line of a shell cannot begin so.
+        if words.first().is_some_and(|word| word.is_operator() && word.text == ";") {
             return Vec::new();
         }
-        let words = without_prompt(words);
+        if let Some(exit) = guard(words) {
+            return vec![Ok(exit.to_vec())];
+        }
+        if let Some(at) = choice_by_argument(words) {
+            self.choices.push(at.clone());
+            self.choice = Some(at);
+            self.open.push("esac");
+            return Vec::new();
+        }
         if let Some((at, why, write)) = sentence(words) {
             self.pass_over(words);
             let why = Mistake::Host(format!("{why} is not read: lines are read, never executed"));
@@ -104,12 +166,12 @@ impl Shell {
         let gives = words.first().is_some_and(|word| GIVERS.contains(&&*word.text));
         let mut words = &words[usize::from(gives)..];
         while let Some((word, rest)) = words.split_first() {
-            match assignment(word) {
+            let taken = match assignment(word) {
                 Some(name) => self.assign(name, word, rest)?,
-                None if gives => {}
+                None if gives => 0,
                 None => break,
-            }
-            words = rest;
+            };
+            words = &rest[taken..];
         }
         if words.first().is_some_and(|word| self.lost.contains(&*word.text)) {
             return Err(Trouble::Told);
@@ -125,8 +187,13 @@ impl Shell {
         self.here_document(without_null(out))
     }
 
-    fn assign(&mut self, name: &str, word: &Word<'_>, rest: &[Word<'_>]) -> Result<(), Trouble> {
+    /// Gives how many of the words behind it belong to the value.
+    fn assign(&mut self, name: &str, word: &Word<'_>, rest: &[Word<'_>]) -> Result<usize, Trouble> {
         let from = name.len() + 1;
+        if name == "PATH" {
+            // Where programs are found says nothing here, and what it was is not known.
+            return Ok(0);
+        }
         if word.text[from..].starts_with('(') {
             self.lost.insert(name.to_owned());
             let closed = rest.iter().chain([word]).any(|word| word.text.ends_with(')'));
@@ -142,12 +209,18 @@ impl Shell {
             ));
         }
         let (text, at) = (&word.text[from..], word.at.clone());
-        match self.value(text, &at) {
+        let place = place_of_program(text, rest);
+        let taken = place.as_ref().map_or(0, |(_, taken)| *taken);
+        let value = match place {
+            Some((program, _)) => Ok(program),
+            None => self.value(text, &at),
+        };
+        match value {
             Ok(text) => {
                 self.lost.remove(name);
                 let used = self.values.get(name).is_some_and(|old| old.used);
                 self.values.insert(name.to_owned(), Value { text, at, used });
-                Ok(())
+                Ok(taken)
             }
             Err(trouble) => {
                 self.values.remove(name);
@@ -252,7 +325,7 @@ impl Shell {
         if self.lost.contains(name) {
             return Err(Trouble::Told);
         }
-        let names: Vec<&str> = self.values.keys().map(String::as_str).collect();
+        let names: Vec<&str> = self.values.keys().take(NAMES_MAX).map(String::as_str).collect();
         let near = nearest(name, &names).map(|near| format!("; did you mean `${near}`?"));
         let why = format!("`${name}` has no value");
         let write = format!("expected `{name}=VALUE` above{}", near.unwrap_or_default());
@@ -318,6 +391,42 @@ const GIVERS: &[&str] = &["export", "readonly", "declare", "typeset", "local"];
 /// Words of the shell behind which a command begins.
 const BEGINS: &[&str] = &["do", "then", "else", "elif", "{", "(", "!"];
 
+const CHOICE: &str = "a choice";
+const ONE_BRANCH: &str = "expected the lines of one branch alone, such as those of `start)`";
+
+/// `case "$1" in`, as scripts begin that start and stop something.
+fn choice_by_argument(words: &[Word<'_>]) -> Option<Span> {
+    let [case, argument, within] = words else { return None };
+    let asks = argument.text.strip_prefix([ASKS, ASKS_QUOTED])?;
+    let fits = case.text == "case" && matches!(asks, "1" | "{1}") && within.text == "in";
+    fits.then(|| case.at.clone())
+}
+
+/// What follows `start)` or `start|restart)`, if the words begin so.
+fn start_of_branch<'s, 'a>(words: &'s [Word<'a>]) -> Option<&'s [Word<'a>]> {
+    let end = words.iter().position(|word| word.text.ends_with(')'))?;
+    let (pattern, rest) = words.split_at(end + 1);
+    pattern.iter().any(|word| word.text.trim_matches(['(', ')']) == "start").then_some(rest)
+}
+
+/// A choice that says nothing about a start.
+fn no_branch(at: Span) -> Fault {
+    let why = format!("{CHOICE} without `start)` is not read: lines are read, never executed");
+    Fault::new(at, Mistake::Host(why)).expecting(ONE_BRANCH)
+}
+
+/// `[ … ] || exit`: what follows is read as where it goes on. Gives the `exit`.
+fn guard<'s, 'a>(words: &'s [Word<'a>]) -> Option<&'s [Word<'a>]> {
+    let test = words.first()?;
+    let or = words.iter().position(Word::is_operator)?;
+    let exit = &words[or + 1..];
+    let fits = matches!(&*test.text, "[" | "[[" | "test")
+        && words[or].text == "||"
+        && exit.len() <= 2
+        && exit.first().is_some_and(|word| word.text == "exit");
+    fits.then_some(exit)
+}
+
 /// What the shell would execute and not read: its end, what it is, and what to write instead.
 type Opening = (&'static str, &'static str, &'static str);
 
@@ -335,11 +444,7 @@ fn opens(text: &str, begins: bool, ends_line: bool) -> Option<Opening> {
         _ if !begins => return None,
         "for" | "while" | "until" | "select" => ("done", "a loop", LOOP),
         "if" => ("fi", "a condition", BRANCH),
-        "case" => (
-            "esac",
-            "a choice",
-            "expected the lines of one branch alone, such as those of `start)`",
-        ),
+        "case" => ("esac", CHOICE, ONE_BRANCH),
         "function" => ("}", "a function", "expected its lines where it is called"),
         _ if text.len() > 2 && text.ends_with("()") => {
             ("}", "a function", "expected its lines where it is called")
@@ -374,6 +479,28 @@ fn sentence(words: &[Word<'_>]) -> Option<(Span, &'static str, &'static str)> {
         begins = word.is_operator();
     }
     None
+}
+
+/// `$(which PROGRAM)`, `$(command -v PROGRAM)`, also between backticks: the program, wherever it is, and
+/// how many words behind the first belong to it.
+fn place_of_program(text: &str, rest: &[Word<'_>]) -> Option<(String, usize)> {
+    const WORDS_MAX: usize = 2;
+    let inner = text.strip_prefix([ASKS, ASKS_QUOTED])?.strip_prefix(['(', '`'])?;
+    let closes = |text: &str| text.ends_with([')', '`']);
+    let taken = match closes(inner) {
+        true => 0,
+        false => rest.iter().take(WORDS_MAX).position(|word| closes(&word.text))? + 1,
+    };
+    let all = std::iter::once(inner).chain(rest[..taken].iter().map(|word| &*word.text));
+    let marks = [')', '`', ASKS, ASKS_QUOTED];
+    let words: Vec<&str> =
+        all.flat_map(str::split_whitespace).map(|word| word.trim_end_matches(marks)).collect();
+    match words[..] {
+        ["which", program] | ["command", "-v", program] | ["type", "-p" | "-P", program] => {
+            Some((program.to_owned(), taken))
+        }
+        _ => None,
+    }
 }
 
 /// Whether the operator ends a command whose outcome decides nothing that could be read.
@@ -464,7 +591,9 @@ mod tests {
         for (text, place) in [
             ("for i in 1 2; do\n for j in 1; do\n -x\n done\nV=1\ndone\n-A -f $V", "1:1: a loop"),
             ("-A -f 1; while read x; do bad; done < f", "1:10: a loop"),
-            ("case \"$1\" in\nstart)\n bad 'x\n;;\n*)\nexit 1\nesac", "1:1: a choice"),
+            ("case \"$1\" in\nstop)\n bad 'x\n;;\n*)\nexit 1\nesac", "1:1: a choice without"),
+            ("case $2 in\nstart)\n bad 'x\n;;\n*)\nexit 1\nesac", "1:1: a choice"),
+            ("[ -x f ] || exit 1; bad", "1:1: what depends"),
             ("if [ -x f ]; then\n bad\nelse\n bad\nfi", "1:1: a condition"),
             ("[ -x f ] && bad", "1:1: what depends"),
             ("start() {\n bad\n}\nstart", "1:1: a function"),
@@ -494,6 +623,32 @@ mod tests {
             "cat >> /etc/sysctl.conf <<-END\nnet.ipv4.vs.conn_reuse_mode = 0\nEND\nsysctl -p",
             "net.ipv4.vs.conn_reuse_mode = 0",
         );
+    }
+
+    #[test]
+    fn of_a_choice_by_the_scripts_argument_its_start_is_read() {
+        same(
+            "VIP=10.0.0.9\ncase \"$1\" in\n  stop)\n case $2 in a) bad;; esac\n-C\n ;;\n  start|restart)\n\
+             /sbin/ipvsadm -A -t $VIP:80\nipvsadm -A -f 1 ;;\n*)\nbad 'x\nexit 1\nesac\n-A -f 2",
+            "-A -t 10.0.0.9:80\n-A -f 1\n-A -f 2",
+        );
+        same("case ${1} in\n'start') -A -f 1\nesac\n-A -f 2", "-A -f 1\n-A -f 2");
+        assert_eq!(told("case $1 in\nstop)\n-C").len(), 1);
+        let found = read("r", "-A -f 1\ncase $1 in\nstart)\n-A -f 2\nesac\n").expect("is right");
+        assert_eq!(found.asides[0].line, 2);
+    }
+
+    #[test]
+    fn what_a_script_says_of_itself_is_passed_over() {
+        same(
+            "[ -x /sbin/ipvsadm ] || exit 0\ntest -f x || exit\nexport PATH=/sbin:$PATH\n\
+             . /etc/init.d/functions\nIPVS=`which ipvsadm`\nLVS=\"$(command -v ipvsadm)\"\nCTL=$(which sysctl) X=-q\n\
+             $IPVS -A -f 1\n\"$LVS\" -A -f 2; $CTL $X net.ipv4.vs.sloppy_tcp=1\nsudo sh -c 'ipvsadm -A -f 3; ipvsadm -A -f 4'\n\
+             sudo -u root -n ipvsadm -C; ipvsadm -A -f 1; ipvsadm -A -f 2; sudo -i ipvsadm -A -f 3; -A -f 4\n\
+             bash -c \"echo 0 > /proc/sys/net/ipv4/ip_forward\"",
+            "-A -f 1\n-A -f 2\n-A -f 3\n-A -f 4\nnet.ipv4.ip_forward=0\nnet.ipv4.vs.sloppy_tcp=1",
+        );
+        assert_eq!(told("sh -c '-A -f 1; -A -f x'"), ["1:23: illegal firewall mark `x`"]);
     }
 
     #[test]

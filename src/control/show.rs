@@ -13,6 +13,7 @@ use crate::config::{Method, ServiceKey, ServiceSpec, SyncDaemon, TunnelChecksum,
 use crate::director::stats::Counts;
 use crate::director::Director;
 use crate::packet::{proto, Endpoint, Family};
+use crate::world::sort_by;
 
 /// Who knows what addresses and ports are called.
 pub trait Reverse {
@@ -84,9 +85,9 @@ pub fn save(mut picture: Snapshot, names: &dyn Reverse) -> String {
 
 /// Sorts services and servers as the tool does.
 pub fn sort(picture: &mut Snapshot) {
-    picture.services.sort_by(|a, b| order_of_services(&a.spec.key, &b.spec.key));
+    sort_by(&mut picture.services, |a, b| order_of_services(&a.spec.key, &b.spec.key));
     for service in &mut picture.services {
-        service.dests.sort_by(|a, b| order_of_endpoints(a.spec.dest, b.spec.dest));
+        sort_by(&mut service.dests, |a, b| order_of_endpoints(a.spec.dest, b.spec.dest));
     }
 }
 

@@ -80,11 +80,7 @@ impl Marks {
     }
 
     /// Files `rules`; `ports` are the names of the links.
-    pub fn new<'a>(
-        rules: impl IntoIterator<Item = &'a MarkRule>,
-        ports: &[(LinkId, &str)],
-        mut rng: Rng,
-    ) -> Self {
+    pub fn new(rules: &[MarkRule], ports: &[(LinkId, &str)], mut rng: Rng) -> Self {
         let mut marks = Self::none();
         let keyed = Keyed::new(&mut rng);
         for (place, rule) in (0..).zip(rules) {

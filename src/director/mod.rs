@@ -14,7 +14,6 @@ pub mod forward;
 mod ftp;
 mod helper;
 pub mod mark;
-mod pmtu;
 mod related;
 pub mod service;
 mod slots;
@@ -35,7 +34,6 @@ use crate::sched::Expiration;
 use crate::world::{Instant, Knobs, Rng};
 use defence::Defence;
 use helper::Helper;
-use pmtu::PathMtus;
 use stats::Stats;
 
 /// How often removed destinations are looked through.
@@ -58,8 +56,13 @@ pub enum Decision {
         /// What its sender is told.
         told: Told,
     },
-    /// It is gone, understood.
-    Learnt,
+    /// It is gone, and the path to `server` carries no more than `told` bytes.
+    Learnt {
+        /// The server.
+        server: IpAddr,
+        /// What its path carries.
+        told: u32,
+    },
     /// Nobody serves it, and it may go on to where it was sent, unless that is here: see
     /// [`Director::bypass`].
     Bypass,
@@ -86,13 +89,12 @@ enum Known {
 pub enum Told {
     /// This.
     Error(icmp::Error),
-    /// That packets are too long for the path to `server`, which carries `mtu` bytes; `None` is as
-    /// many as its link.
+    /// That packets are too long for the path to `server`.
     TooBig {
         /// The server.
         server: IpAddr,
-        /// What its path carries.
-        mtu: Option<u16>,
+        /// What a router says that its path carries.
+        told: u32,
         /// In what kind of tunnel.
         kind: tunnel::Kind,
     },
@@ -107,7 +109,6 @@ pub struct Director {
     /// The operator's knobs; the packet path reads them.
     pub knobs: Knobs,
     total: Stats,
-    path_mtus: PathMtus,
     defence: Defence,
     helper: Helper,
     trash_due: Instant,
@@ -128,7 +129,6 @@ impl Director {
             timeouts: Timeouts::default(),
             knobs: Knobs::default(),
             total: Stats::default(),
-            path_mtus: PathMtus::new(&mut rng),
             defence: Defence::new(rng.fork(1)),
             helper: Helper::new(&mut rng.fork(2)),
             trash_due: Instant::ZERO,
@@ -145,10 +145,13 @@ impl Director {
         if !self.services.has_family(headers.family) {
             return Decision::Pass;
         }
-        if let Some(decision) = self.about_tunnel(now, packet.bytes(), headers) {
+        if let Some(decision) = self.about_tunnel(packet.bytes(), headers) {
             return decision;
         }
         if let Some(quote) = related::quote(packet.bytes(), headers) {
+            if let Some(decision) = self.misdirected(packet, headers, &quote) {
+                return decision;
+            }
             return self.related_request(now, packet, headers, &quote);
         }
         if self.knobs.schedule_icmp && related::quotes_too_little(packet.bytes(), headers) {
@@ -186,11 +189,6 @@ impl Director {
     /// Packets from or to these clients will come next; see [`Table::prefetch`].
     pub fn prefetch(&self, clients: impl Iterator<Item = (u8, Endpoint)>) {
         self.table.prefetch(clients);
-    }
-
-    /// Bytes of an IP packet that the path to `server` carries, over a link of `mtu` bytes.
-    pub fn path_mtu(&self, now: Instant, server: IpAddr, mtu: u16) -> u16 {
-        self.path_mtus.of(now, server, mtu)
     }
 
     fn binding(&self, id: ConnId) -> Binding {

@@ -7,6 +7,8 @@
 //! about our own tunnels are told to the client, about the packet inside; "fragmentation needed" teaches
 //! the path's MTU, and the first one tells the client what was known before, as in the kernel.
 
+use std::net::IpAddr;
+
 use super::forward::{kind_of, Binding};
 use super::{Decision, Director, Told};
 use crate::conn::Forward;
@@ -82,45 +84,12 @@ impl Director {
 
     /// An error about a packet in a tunnel of ours: what is said about it to the client. `None` if it
     /// is not such a message, or quotes too little.
-    pub(super) fn about_tunnel(
-        &mut self,
-        now: Instant,
-        bytes: &[u8],
-        headers: &Headers,
-    ) -> Option<Decision> {
+    pub(super) fn about_tunnel(&mut self, bytes: &[u8], headers: &Headers) -> Option<Decision> {
         let icmp = headers.payload(bytes);
         // The kernel does not look into tunnels over IPv6.
         if headers.family == Family::V6 || !is_error(icmp, headers) {
             return None;
         }
-        let decision = self.in_tunnel(now, icmp, bytes, headers);
-        if decision.is_none() && is_sound(bytes, headers) {
-            self.learn_from_host(now, icmp, headers);
-        }
-        decision
-    }
-
-    /// What a host learns by itself of a path that is too narrow for its own UDP, as that of GUE is:
-    /// nobody is told.
-    fn learn_from_host(&mut self, now: Instant, icmp: &[u8], headers: &Headers) {
-        let &[3, 4, _, _, _, _, high, low, ref quoted @ ..] = icmp else { return };
-        let outer = Headers::quoted(quoted).ok().filter(|outer| {
-            outer.src == headers.dst
-                && outer.proto == proto::UDP
-                && outer.payload(quoted).len() >= 8
-        });
-        if let Some(outer) = outer {
-            self.path_mtus.learn(now, outer.dst, u32::from(u16::from_be_bytes([high, low])));
-        }
-    }
-
-    fn in_tunnel(
-        &mut self,
-        now: Instant,
-        icmp: &[u8],
-        bytes: &[u8],
-        headers: &Headers,
-    ) -> Option<Decision> {
         let quoted = icmp.get(usize::from(ICMP_HEADER)..)?;
         let outer = Headers::quoted(quoted).ok().filter(|outer| outer.src == headers.dst)?;
         if outer.fragment == Fragment::Later {
@@ -142,35 +111,13 @@ impl Director {
             return Some(Decision::Drop(DropReason::IcmpMalformed));
         }
         let said = [icmp[0], icmp[1], icmp[4], icmp[5], icmp[6], icmp[7]];
-        let Some(told) = self.retell(now, said, &outer, &inner, kind) else {
-            return Some(Decision::Learnt);
+        let told = match retell(said, outer.dst, &inner, kind) {
+            Ok(told) => told,
+            Err(learnt) => return Some(learnt),
         };
         let at = headers.transport + ICMP_HEADER + u16::try_from(at).ok()?;
         self.count_out(id, u16::try_from(inside.len()).unwrap_or(u16::MAX));
         Some(Decision::Relay { at, told })
-    }
-
-    /// What the client is told; `None` if it does not want to know.
-    fn retell(
-        &mut self,
-        now: Instant,
-        [kind, code, rest @ ..]: [u8; 6],
-        outer: &Headers,
-        inner: &Headers,
-        kind_of_tunnel: tunnel::Kind,
-    ) -> Option<Told> {
-        let server = outer.dst;
-        if (kind, code) != (3, 4) {
-            return Some(Told::Error(Error::Relayed { kind, code, rest }));
-        }
-        let told = u32::from(u16::from_be_bytes([rest[2], rest[3]]));
-        let known = self.path_mtus.knows(now, server);
-        self.path_mtus.learn(now, server, told);
-        if !inner.dont_fragment {
-            return None;
-        }
-        let mtu = known.then(|| self.path_mtus.of(now, server, u16::MAX));
-        Some(Told::TooBig { server, mtu, kind: kind_of_tunnel })
     }
 
     /// An error from the client's side: it quotes what the virtual end sent to the client.
@@ -197,6 +144,22 @@ impl Director {
         Decision::Carry(binding)
     }
 
+    /// An error that quotes what a client sent, and has come to us instead of the client: it counts as if
+    /// it went there. `None` if it is none.
+    pub(super) fn misdirected(
+        &mut self,
+        packet: &Packet,
+        headers: &Headers,
+        quote: &Quote,
+    ) -> Option<Decision> {
+        let id = self.table.find_reply(&quote.flow.reversed())?;
+        if !is_sound(packet.bytes(), headers) {
+            return Some(Decision::Drop(DropReason::IcmpMalformed));
+        }
+        self.count_out(id, headers.len);
+        Some(Decision::Pass)
+    }
+
     /// An error from the server's side, or from a router there: it quotes what the client sent to
     /// the server. It reaches the client as if the virtual address had said it.
     pub(super) fn related_reply(
@@ -213,6 +176,23 @@ impl Director {
         translate(packet, headers, quote.at, Which::Source, Which::Destination, virt);
         self.count_out(id, headers.len);
         Ok(())
+    }
+}
+
+/// What the client is told; an error if it does not want to know.
+fn retell(
+    [kind, code, rest @ ..]: [u8; 6],
+    server: IpAddr,
+    inner: &Headers,
+    kind_of_tunnel: tunnel::Kind,
+) -> Result<Told, Decision> {
+    if (kind, code) != (3, 4) {
+        return Ok(Told::Error(Error::Relayed { kind, code, rest }));
+    }
+    let told = u32::from(u16::from_be_bytes([rest[2], rest[3]]));
+    match inner.dont_fragment {
+        true => Ok(Told::TooBig { server, told, kind: kind_of_tunnel }),
+        false => Err(Decision::Learnt { server, told }),
     }
 }
 

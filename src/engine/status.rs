@@ -1,14 +1,16 @@
-//! What stands in the way of packets, as far as the engine sees it: looked for in portions, since packets wait.
+//! The account of frames, and what stands in the way of packets as far as the engine sees it: that is looked for
+//! in portions, since packets wait.
 //!
 //! Kept from the kernel: the neighbour states. Left out on purpose: asking anybody; what is told was seen on the
 //! way of packets.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::Bound;
 
 use super::Engine;
 use crate::config::{Method, RouteTarget, ServiceKey};
-use crate::control::status::{Disputed, Hop, Lost, Status, Vain};
+use crate::control::status::{Disputed, Frames, Hop, Lost, Status, Vain};
 use crate::director::service::Dest;
 use crate::net::neigh;
 use crate::packet::{DropReason, LinkId};
@@ -19,6 +21,42 @@ use crate::world::Instant;
 const VAIN_S: u64 = 3;
 
 impl Engine {
+    /// One line that accounts for every frame: received = forwarded + answered + dropped, and those
+    /// that still wait.
+    pub fn frames(&self) -> String {
+        let mut line = format!("{}; drops:", self.account());
+        let counts: Vec<_> = self.drop_counts().collect();
+        if counts.is_empty() {
+            line.push_str(" none");
+        }
+        for (reason, count) in counts {
+            let _ = write!(line, " {}={count}", reason.name());
+        }
+        line
+    }
+
+    fn account(&self) -> Frames {
+        let later = &self.slow.counters;
+        Frames {
+            received: self.received,
+            forwarded: self.forwarded.wrapping_add(later.forwarded),
+            answered: self.answered.wrapping_add(later.joined),
+            dropped: self.drops.total().wrapping_add(later.dropped.total()),
+            waiting: self.slow.waiting(&self.fast.router) as u64,
+            own_sent: later.own_sent,
+            own_lost: later.own_lost,
+        }
+    }
+
+    /// The reasons for which packets were dropped so far, each with its count.
+    pub fn drop_counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        let count = |&reason: &DropReason| {
+            let later = self.slow.counters.dropped.of(reason);
+            (reason, self.drops.of(reason).wrapping_add(later))
+        };
+        DropReason::ALL.iter().map(count).filter(|&(_, count)| count > 0)
+    }
+
     /// The account of frames, each reason for drops, whom our addresses are disputed by, and what is wrong
     /// with servers, as far as it was [found](Self::look_for_trouble), and with routers. Of devices the
     /// engine knows nothing.

@@ -376,8 +376,15 @@ mod tests {
                         let headers = Headers::of(packet.bytes()).expect("it is whole");
                         let (src, dst) = (addr(DIRECTOR, outer), addr(SERVER, outer));
                         let (id, flow_hash) = (0, 0);
-                        let head =
-                            Outer { src, dst, kind, copy_dont_fragment: true, id, flow_hash };
+                        let head = Outer {
+                            src,
+                            dst,
+                            kind,
+                            copy_dont_fragment: true,
+                            id,
+                            flow_hash,
+                            will_be_cut: false,
+                        };
                         tunnel::encapsulate(&mut packet, &headers, &head).expect("it fits");
                         let outside = Headers::of(packet.bytes()).expect("it is whole");
                         // A socket takes the outer headers off that it does not show.

@@ -4,16 +4,17 @@
 //! another client waits for a large table; each service is seen whole, and what changes in between
 //! is seen or not, as in the kernel's own dumps.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::reading::Outcome;
 use crate::config::command::commands;
 use crate::config::grammar::{line, lines};
-use crate::config::{Command, Config, Refusal, ServiceKey};
-use crate::control::snapshot;
+use crate::config::{Command, Config, PortConfig, Refusal, ServiceKey};
+use crate::control::status::{Status, Trouble};
 use crate::control::wire::{Answer, Request};
+use crate::control::{json, snapshot};
 use crate::engine::Engine;
 use crate::world::Instant;
 
@@ -39,6 +40,9 @@ pub(super) trait Host {
 
     /// What came of it, once it is over.
     fn reloaded(&self, ticket: u64) -> Option<&Outcome>;
+
+    /// What is wrong with the devices of these ports.
+    fn troubles(&self, ports: &[PortConfig]) -> Vec<Trouble>;
 }
 
 /// What is still to come of an answer.
@@ -50,12 +54,12 @@ pub(super) enum Dump {
     Services(Option<ServiceKey>),
     /// The connections from this place on.
     Connections(usize),
-    /// Which servers of the services after this one cannot be sent to, beside those that were found.
-    Status(Option<ServiceKey>, BTreeSet<String>),
+    /// What is wrong with servers of the services after this one, beside what was found.
+    Status { json: bool, after: Option<ServiceKey>, found: Status },
     /// The rules.
     Rules(Saving),
     /// A text, from this byte on.
-    Text(String, usize),
+    Text(Arc<str>, usize),
     /// `-C` up to this service.
     Clear(ServiceKey),
 }
@@ -115,7 +119,9 @@ pub(super) fn ask(
             Answer::Done
         }
         Request::Rules => return Some(Dump::Rules(Saving::default())),
-        Request::Status => return Some(Dump::Status(None, BTreeSet::new())),
+        Request::Status { json } => {
+            return Some(Dump::Status { json: *json, after: None, found: Status::default() })
+        }
     };
     put_lines(out, &text);
     out.extend(answer.frame());
@@ -133,9 +139,7 @@ pub(super) fn go_on(
         Dump::Reload(ticket) => {
             let Some(outcome) = host.reloaded(*ticket) else { return Portion::NotYet };
             match outcome {
-                Ok(lines) => {
-                    *dump = Dump::Text(lines.iter().flat_map(|line| [line, "\n"]).collect(), 0)
-                }
+                Ok(lines) => *dump = Dump::Text(Arc::clone(lines), 0),
                 Err(why) => {
                     out.extend(Answer::Refused(why.clone()).frame());
                     return Portion::Last;
@@ -145,17 +149,20 @@ pub(super) fn go_on(
         }
         Dump::Rules(saving) => {
             if !saving.go_on(host) {
-                *dump = Dump::Text(std::mem::take(&mut saving.text), 0);
+                *dump = Dump::Text(std::mem::take(&mut saving.text).into(), 0);
             }
             return Portion::More;
         }
-        Dump::Status(after, lost) => {
+        Dump::Status { json, after, found } => {
             let status = host.with(|engine| {
-                *after = engine.lost_servers(now, *after, SERVICES, lost);
-                after.is_none().then(|| engine.status(lost))
+                *after = engine.look_for_trouble(now, *after, SERVICES, found);
+                let whole = after.is_none();
+                whole.then(|| (engine.status(now, found), engine.config().ports.clone()))
             });
-            if let Some(text) = status {
-                *dump = Dump::Text(text, 0);
+            if let Some((mut status, ports)) = status {
+                status.ports = host.troubles(&ports);
+                let text = if *json { json::status(&status) } else { status.to_string() };
+                *dump = Dump::Text(text.into(), 0);
             }
             return Portion::More;
         }
@@ -197,9 +204,11 @@ pub(super) enum Portion {
 fn picture(engine: &Engine, now: Instant, dump: &mut Dump, out: &mut Vec<u8>) -> bool {
     let mut text = String::new();
     let more = match dump {
-        Dump::Reload(_) | Dump::Status(..) | Dump::Rules(_) | Dump::Text(..) | Dump::Clear(_) => {
-            false
-        }
+        Dump::Reload(_)
+        | Dump::Status { .. }
+        | Dump::Rules(_)
+        | Dump::Text(..)
+        | Dump::Clear(_) => false,
         Dump::Services(after) => {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let services = engine.config().services.range((from, Bound::Unbounded));
@@ -344,6 +353,15 @@ mod tests {
         fn reloaded(&self, _: u64) -> Option<&Outcome> {
             Some(&self.1)
         }
+
+        fn troubles(&self, ports: &[PortConfig]) -> Vec<Trouble> {
+            let down = |port: &PortConfig| Trouble {
+                port: port.name.clone(),
+                code: "down",
+                text: format!("port {} is down", port.name),
+            };
+            ports.iter().map(down).collect()
+        }
     }
 
     fn host(rules: &str) -> Alone {
@@ -374,15 +392,12 @@ mod tests {
 
     /// A thousand services of a server each.
     fn many() -> Alone {
-        many_after("")
-    }
-
-    fn many_after(before: &str) -> Alone {
         let rules = (0..1000).map(|i| {
             let virt = format!("10.0.{}.{}:80", i / 250, i % 250 + 1);
             format!("-A -t {virt}\n-a -t {virt} -r 10.9.0.1:80 -m\n")
         });
-        host(&[before.to_owned()].into_iter().chain(rules).collect::<String>())
+        let port = "ip tuntap add dev t mode tun\n".to_owned();
+        host(&std::iter::once(port).chain(rules).collect::<String>())
     }
 
     fn apply(host: &mut Alone, line: &str) {
@@ -392,8 +407,8 @@ mod tests {
 
     #[test]
     fn a_save_comes_in_portions_and_is_of_one_moment() {
-        let (mut host, mut out) = (many_after("ip tuntap add dev tap0 mode tap\n"), Vec::new());
-        apply(&mut host, "--start-daemon master --mcast-interface tap0");
+        let (mut host, mut out) = (many(), Vec::new());
+        apply(&mut host, "--start-daemon master --mcast-interface t");
         let mut saving = ask(&mut host, Instant::ZERO, &Request::Rules, &mut out);
         let saving = saving.as_mut().expect("it takes several portions");
         let mut go_on = |host: &mut Alone| go_on(host, Instant::ZERO, saving, &mut out);
@@ -436,7 +451,8 @@ mod tests {
         apply(&mut host, "-A -t 10.0.9.1:80");
         while go_on(&mut host, Instant::ZERO, &mut clearing, &mut out) == Portion::More {}
         assert_eq!(parsed(&out), [Answer::Done]);
-        assert_eq!(host.0.config().to_string(), "-A -t 10.0.9.1:80 -s wlc\n");
+        let left = "ip tuntap add dev t mode tun\n-A -t 10.0.9.1:80 -s wlc\n";
+        assert_eq!(host.0.config().to_string(), left);
         assert_eq!(host.0.director().services().iter().count(), 1);
         apply(&mut host, "-C");
         assert!(host.0.config().services.is_empty() && host.0.director().services().is_empty());
@@ -468,16 +484,17 @@ mod tests {
              -a -t 10.0.0.100:80 -r 10.3.0.1 -m\n-a -t 10.0.0.100:80 -r 10.2.0.1 -m\n\
              -A -t 10.0.0.100:443\n-a -t 10.0.0.100:443 -r 10.0.0.5\n",
         );
-        let answers = answers(&mut host, &Request::Status);
+        let answers = answers(&mut host, &Request::Status { json: false });
         let [Answer::More(text), Answer::Done] = &answers[..] else { panic!("{answers:?}") };
-        let lines: Vec<_> = text.lines().skip(1).collect();
+        let mut lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(lines.remove(0), "port t is down");
         let unasked = "on t has not been asked for, or did not answer";
         assert_eq!(
             lines,
             [
-                "no route leads to the server 10.2.0.1".to_owned(),
                 format!("the server 10.0.0.5 {unasked}"),
                 format!("the server 10.3.0.1 by the router 10.0.0.9 {unasked}"),
+                "no route leads to the server 10.2.0.1".to_owned(),
             ]
         );
     }

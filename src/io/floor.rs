@@ -6,19 +6,22 @@
 //! gets its queues of new ports and gives up those of ports that nobody wants any more; what was read from
 //! those, or is still to be sent there, goes with them. Services follow a portion at a time, since there may
 //! be a hundred thousand of them; nobody is told of anything before they are all there. A port whose device is gone is opened again, also
-//! where the rules are the same.
+//! where the rules are the same, and a device that somebody has set down or taken out of its bridge is put right.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::info;
+use log::{debug, info, warn};
 
 use super::crew::{Crew, Order};
 use super::queue::{Driven, Handle};
 use super::reading::{Fresh, Outcome};
-use super::sys::Control;
+use super::sys::{self, Control};
 use super::tap::Port;
-use super::watch::Watch;
+use super::watch::{Watch, LINKS};
 use super::worker::Worker;
 use super::{Fault, PATIENCE};
 use crate::config::{Config, PortConfig};
@@ -56,6 +59,10 @@ pub(super) struct Floor {
     pub(super) control: Arc<Control>,
     /// How many workers there are, the first one included.
     pub(super) workers: usize,
+    /// Tells when devices change.
+    pub(super) links: Option<File>,
+    /// What was said of ports that somebody has changed, with their names.
+    pub(super) told: Vec<(String, String)>,
 }
 
 impl Floor {
@@ -69,6 +76,8 @@ impl Floor {
             self.take_on(port, handles, watch)?;
         }
         self.crew.settle();
+        // What is there to be said of a bridge has just been said.
+        self.told = self.found();
         Ok(())
     }
 
@@ -92,8 +101,9 @@ impl Floor {
         drop(core);
         let Fresh { mut change, same, old_ports: old, new_ports: new, mut difference, .. } = fresh;
         let lost = self.lost(&old);
-        if same && lost.is_empty() {
-            let (step, outcome) = (Step::Rest, Ok(difference));
+        let astray = self.astray(&new);
+        if same && lost.is_empty() && astray.is_empty() {
+            let (step, outcome) = (Step::Rest, Ok("".into()));
             return Ok(Changing { change, step, announces: false, outcome });
         }
         let other_kind =
@@ -113,9 +123,14 @@ impl Floor {
         let opened: Result<Vec<_>, Fault> = come.map(open).collect();
         let opened = opened.map_err(|fault| fault.to_string())?;
         self.adjust(&old, &new).map_err(|fault| fault.to_string())?;
+        for port in &astray {
+            let device = self.device(&port.name).map_or(Ok(()), |device| device.put_right(port));
+            device.map_err(|fault| fault.to_string())?;
+            difference.extend(["~ port ", &port.name, ": put right\n"]);
+        }
         let gone: Vec<_> = old.iter().filter(|port| goes(&port.name)).collect();
         let again = lost.iter().filter(|name| named(&new, name).is_some());
-        difference.extend(again.map(|name| format!("~ port {name}: opened again")));
+        difference.extend(again.map(|name| format!("~ port {name}: opened again\n")));
         let changed = self.worker.with(|core| {
             let links: Vec<_> =
                 gone.iter().filter_map(|port| core.link_named(&port.name)).collect();
@@ -140,7 +155,7 @@ impl Floor {
         self.ports.retain(|port| named(&new, port.name()).is_some());
         let announces = change.rewires() || !lost.is_empty();
         let (taken, step) = (taken.map_err(|fault| fault.to_string()), Step::Services);
-        Ok(Changing { change, step, announces, outcome: taken.map(|()| difference) })
+        Ok(Changing { change, step, announces, outcome: taken.map(|()| difference.into()) })
     }
 
     /// Goes on with what [`reload`](Self::reload) has begun; the outcome when it is over.
@@ -161,8 +176,42 @@ impl Floor {
                 None
             }
             Step::Rest if change.forget(PORTION) => None,
-            Step::Rest => Some(std::mem::replace(&mut changing.outcome, Ok(Vec::new()))),
+            Step::Rest => Some(changing.outcome.clone()),
         }
+    }
+
+    /// Has changes of devices told from now on.
+    pub(super) fn watch_links(&mut self, watch: &Watch) {
+        self.links = sys::link_events()
+            .map_err(|e| Fault::new("asking for changes of devices", e))
+            .and_then(|links| watch.add(LINKS, "devices", links.as_raw_fd()).map(|()| links))
+            .inspect_err(|fault| debug!("{fault}"))
+            .ok();
+    }
+
+    /// Says what somebody has done to the devices of ports, once, and that it was undone.
+    pub(super) fn look(&mut self) {
+        // Which device it was is not asked: what it is like now says all. A message that got lost for want
+        // of room is an error, behind which there are others.
+        let is_empty = |e: io::Error| e.kind() == io::ErrorKind::WouldBlock;
+        let mut message = [0; 64];
+        while self
+            .links
+            .as_mut()
+            .is_some_and(|links| !links.read(&mut message).is_err_and(is_empty))
+        {}
+        let found = self.found();
+        let news = found.iter().filter(|told| !self.told.contains(told));
+        news.for_each(|(port, why)| warn!("port {port}: {why}"));
+        let is_astray = |name: &String| found.iter().any(|(port, _)| port == name);
+        let mut before = "";
+        for (port, _) in self.told.iter().filter(|(port, _)| !is_astray(port)) {
+            if port != before {
+                info!("port {port}: as the rules say again");
+            }
+            before = port;
+        }
+        self.told = found;
     }
 
     /// Logs what `ipvsadm -Ln` would print, and the account of frames.
@@ -238,6 +287,32 @@ impl Floor {
             |name: &str| self.ports.iter().any(|port| port.name() == name && !port.is_lost());
         let names = ports.iter().map(|port| &port.name);
         names.filter(|name| !here(name)).cloned().collect()
+    }
+
+    /// Those of `ports` whose devices somebody has changed, as far as that can be undone.
+    fn astray(&self, ports: &[PortConfig]) -> Vec<PortConfig> {
+        let device = |name: &str| self.ports.iter().find(|port| port.name() == name);
+        let astray = |port: &&PortConfig| {
+            let device = device(&port.name).filter(|device| !device.is_lost() && device.is_here());
+            device.is_some_and(|device| !device.astray(port).is_empty())
+        };
+        ports.iter().filter(astray).cloned().collect()
+    }
+
+    /// What is to be said of ports that somebody has changed, with their names.
+    fn found(&self) -> Vec<(String, String)> {
+        let core = self.worker.shared().lock();
+        let ports = core.config().ports.clone();
+        drop(core);
+        let mut found = Vec::new();
+        for config in &ports {
+            let mut devices = self.ports.iter().filter(|port| port.name() == config.name);
+            // Of one that is gone its worker tells.
+            let Some(device) = devices.find(|port| !port.is_lost()) else { continue };
+            let all = device.astray(config).into_iter().chain(device.stuck());
+            found.extend(all.map(|why| (config.name.clone(), why)));
+        }
+        found
     }
 
     fn device(&mut self, name: &str) -> Option<&mut Port> {

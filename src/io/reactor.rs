@@ -21,7 +21,7 @@ use super::reading::{Outcome, Reading};
 use super::socket::{Socket, Wanted};
 use super::sys::Control;
 use super::tap::{self, Port, Wish};
-use super::watch::{bell, poller, Watch, BELL};
+use super::watch::{bell, poller, Watch, BELL, LINKS};
 use super::worker::{Shared, Worker};
 use super::Fault;
 use crate::config::complaint::TOLD_MAX;
@@ -95,7 +95,10 @@ pub fn run(
         ports: Vec::new(),
         control: Arc::new(control),
         workers: plan.workers.max(1),
+        links: None,
+        told: Vec::new(),
     };
+    floor.watch_links(&watch);
     let opened = floor.open(config, &watch);
     let ran = opened.is_ok();
     let outcome = opened.and_then(|()| {
@@ -162,9 +165,10 @@ fn tell(outcome: &Outcome) {
     match outcome {
         Ok(lines) if lines.is_empty() => info!("reload: the rules are the same"),
         Ok(lines) => {
-            logged(lines).for_each(|line| info!("reload: {line}"));
-            let s = if lines.len() == 1 { " differs" } else { "s differ" };
-            info!("reload: done, {} line{s}", lines.len());
+            let count = lines.lines().count();
+            logged(lines, count).for_each(|line| info!("reload: {line}"));
+            let s = if count == 1 { " differs" } else { "s differ" };
+            info!("reload: done, {count} line{s}");
         }
         Err(why) => {
             // What was written for a client names the program, which the log has no need of.
@@ -176,10 +180,10 @@ fn tell(outcome: &Outcome) {
 }
 
 /// The lines of a difference that are logged: packets wait for the log, and nobody reads it all.
-fn logged(lines: &[String]) -> impl Iterator<Item = String> + '_ {
-    let more = lines.len().saturating_sub(TOLD_MAX);
+fn logged(lines: &str, count: usize) -> impl Iterator<Item = String> + '_ {
+    let more = count.saturating_sub(TOLD_MAX);
     let more = (more > 0).then(|| format!("… and {more} more"));
-    lines.iter().take(TOLD_MAX).cloned().chain(more)
+    lines.lines().take(TOLD_MAX).map(str::to_owned).chain(more)
 }
 
 /// How long a worker may wait from `now` on, if there is something to do at once, or at `due`.
@@ -201,17 +205,19 @@ fn serve(
 ) -> Result<(), Fault> {
     let mut now = clock.now();
     let (mut announced, mut asked, mut changing) = (false, false, None);
-    let mut stamp = rules.stamp();
+    let mut file = Watched { stamp: rules.stamp(), is_new: false };
     let mut look = now.after(WATCH_STEP);
     let mut memory_look = now;
     loop {
-        let watched = stamp.map(|_| look);
+        let watched = file.stamp.map(|_| look);
         let settle = (!announced).then(|| now.after(SETTLE_STEP));
         let stalled = socket.as_ref().and_then(Socket::deadline);
         let deadlines = [floor.worker.deadline(), watched, stalled, settle];
         let due = deadlines.into_iter().flatten().min();
         let sleep = timeout(now, floor.worker.is_ready() || asked, due);
+        let mut links = false;
         let wish = watch.wait(sleep, |token| {
+            links |= token == LINKS;
             if token != BELL && !socket.as_mut().is_some_and(|socket| socket.wake(token)) {
                 floor.worker.wake(token);
             }
@@ -225,14 +231,16 @@ fn serve(
         // Nobody sees, or changes, what is halfway between two rules files.
         asked = change_over(&mut changing, reading, floor, watch, now)
             || answer(socket, watch, floor, reading, now);
+        if links {
+            floor.look();
+        }
         if wish.listing {
             floor.log_listing();
         }
         let mut changed = false;
         if watched.is_some_and(|look| look <= now) {
             look = now.after(WATCH_STEP);
-            let present = rules.stamp();
-            changed = std::mem::replace(&mut stamp, present) != present;
+            changed = file.is_written(rules.stamp());
         }
         if wish.reload || changed {
             // What comes of it will be logged.
@@ -250,6 +258,22 @@ fn serve(
             floor.worker.with(|core| core.announce(now));
             say_ready();
         }
+    }
+}
+
+/// The rules file as it was when it was looked at last.
+struct Watched {
+    stamp: Option<u64>,
+    /// It had changed then.
+    is_new: bool,
+}
+
+impl Watched {
+    /// Whether the file has changed and then stayed as it is for a step: before that somebody may still
+    /// be writing, and half a file may read as rules.
+    fn is_written(&mut self, present: Option<u64>) -> bool {
+        let is_new = std::mem::replace(&mut self.stamp, present) != present;
+        std::mem::replace(&mut self.is_new, is_new) && !is_new
     }
 }
 
@@ -366,10 +390,19 @@ mod tests {
     #[test]
     fn of_a_large_difference_the_first_lines_are_logged_and_how_many_more_there_are() {
         let lines: Vec<_> = (0..=TOLD_MAX).map(|i| format!("+ -A -f {i}")).collect();
-        assert!(logged(&lines[1..]).eq(lines[1..].iter().cloned()));
-        let all: Vec<_> = logged(&lines).collect();
+        let told =
+            |lines: &[String]| -> Vec<_> { logged(&lines.join("\n"), lines.len()).collect() };
+        assert_eq!(told(&lines[1..]), lines[1..]);
+        let all = told(&lines);
         assert_eq!(all[..TOLD_MAX], lines[..TOLD_MAX]);
         assert_eq!(all[TOLD_MAX..], ["… and 1 more"]);
+    }
+
+    #[test]
+    fn a_file_is_read_again_once_it_has_stayed_the_same_for_a_step() {
+        let mut file = Watched { stamp: Some(1), is_new: false };
+        let written = [1, 2, 3, 3, 3, 4, 4].map(|stamp| file.is_written(Some(stamp)));
+        assert_eq!(written, [false, false, false, true, false, false, true]);
     }
 
     #[test]

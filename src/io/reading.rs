@@ -10,6 +10,7 @@
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::Arc;
 use std::thread::{Builder, Scope};
+use std::time::Duration;
 
 use log::{debug, warn};
 use mio::Waker;
@@ -21,6 +22,10 @@ use crate::engine::Change;
 
 /// Services of what runs that are copied at a time; packets wait for it.
 const COPIED: usize = 64;
+
+/// Portions after which workers that wait get their turn, and how long they are given.
+const BREATH: u32 = 16;
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// Times that a copy is begun anew because of a command meanwhile, before packets wait for all of it.
 const COPIES: usize = 4;
@@ -36,7 +41,7 @@ pub(super) struct Fresh {
     pub(super) old_ports: Vec<PortConfig>,
     pub(super) new_ports: Vec<PortConfig>,
     /// What differs, in lines of the rules file.
-    pub(super) difference: Vec<String>,
+    pub(super) difference: String,
 }
 
 impl Fresh {
@@ -47,14 +52,15 @@ impl Fresh {
     pub(super) fn of(old: &Config, edition: u64, new: Config) -> Result<Self, String> {
         let same = *old == new;
         let difference = if same { Vec::new() } else { old.difference(&new) };
+        let difference = difference.iter().flat_map(|line| [line, "\n"]).collect();
         let (old_ports, new_ports) = (old.ports.clone(), new.ports.clone());
         let change = Change::between(old, new).map_err(|why| why.to_string())?;
         Ok(Self { change, edition, same, old_ports, new_ports, difference })
     }
 }
 
-/// The lines that differ, or why nothing was changed.
-pub(super) type Outcome = Result<Vec<String>, String>;
+/// The lines that differ, in one piece since they may be many, or why nothing was changed.
+pub(super) type Outcome = Result<Arc<str>, String>;
 
 /// Readings of the rules, one at a time.
 pub(super) struct Reading<'scope, 'env> {
@@ -74,13 +80,13 @@ pub(super) struct Reading<'scope, 'env> {
 
 impl<'scope, 'env> Reading<'scope, 'env> {
     /// None yet.
-    pub(super) const fn new(
+    pub(super) fn new(
         scope: &'scope Scope<'scope, 'env>,
         rules: &'env (dyn Rules + Sync),
         shared: Arc<Shared>,
         bell: Arc<Waker>,
     ) -> Self {
-        let last = (0, Ok(Vec::new()));
+        let last = (0, Ok(Arc::from("")));
         Self { scope, rules, shared, bell, running: None, again: false, begun: 0, last }
     }
 
@@ -175,7 +181,7 @@ fn copy(shared: &Shared) -> Option<(Config, u64)> {
     let edition = core.edition();
     let mut copy = core.config().without_services();
     drop(core);
-    let mut last = None;
+    let (mut last, mut portion) = (None, 0_u32);
     loop {
         let core = shared.lock();
         if core.edition() != edition {
@@ -186,8 +192,11 @@ fn copy(shared: &Shared) -> Option<(Config, u64)> {
         if last.is_none() {
             return Some((copy, edition));
         }
-        // Whoever waits for the lock gets it.
-        std::thread::yield_now();
+        portion += 1;
+        if portion % BREATH == 0 {
+            // A free lock is whose who is quickest, and a worker that waits for it has to wake up first.
+            std::thread::park_timeout(PAUSE);
+        }
     }
 }
 
@@ -244,8 +253,8 @@ mod tests {
             assert!(reading.take().is_none() && reading.outcome(first).is_none());
             send.send("-A -t 10.0.0.1:80\n").expect("it reads");
             let fresh = next(&mut watch, &mut reading).unwrap_or_else(|why| panic!("{why}"));
-            assert_eq!(fresh.difference, ["+ -A -t 10.0.0.1:80 -s wlc"]);
-            reading.conclude(Ok(fresh.difference));
+            assert_eq!(fresh.difference, "+ -A -t 10.0.0.1:80 -s wlc\n");
+            reading.conclude(Ok(fresh.difference.into()));
             assert!(reading.outcome(first).is_some() && reading.outcome(second).is_none());
             send.send("nonsense\n").expect("it reads again by itself");
             let why = next(&mut watch, &mut reading).err().expect("it is nonsense");

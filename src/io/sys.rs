@@ -350,6 +350,27 @@ pub fn netlink(request: &[u8]) -> io::Result<()> {
     }
 }
 
+/// A descriptor that becomes readable whenever a device is changed, made or taken away; reads do not wait.
+///
+/// # Errors
+/// No descriptor is left, or the kernel does not tell.
+pub fn link_events() -> io::Result<File> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: `socket` takes no pointers.
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
+    check(fd)?;
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    let socket = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    // SAFETY: all zeroes are a valid `sockaddr_nl`.
+    let mut address: libc::sockaddr_nl = unsafe { mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK.try_into().map_err(io::Error::other)?;
+    address.nl_groups = libc::RTMGRP_LINK.try_into().map_err(io::Error::other)?;
+    let length = size_of::<libc::sockaddr_nl>().try_into().map_err(io::Error::other)?;
+    // SAFETY: `address` is a `sockaddr_nl` of that length, and is only read during the call.
+    check(unsafe { libc::bind(fd, (&raw const address).cast(), length) })?;
+    Ok(socket)
+}
+
 /// A descriptor that becomes readable whenever an event is signalled to it.
 ///
 /// # Errors

@@ -148,9 +148,65 @@ impl Port {
         let left = joined.filter(|_| bridge != master_of(&self.name).as_deref());
         if let Some(undo) = left.map(|at| self.undo.remove(at)) {
             let fault = |e| Fault::new(format!("taking {} out of its bridge", self.name), e);
-            self.revert(&undo).map_err(fault)?;
+            let is_in = |was: &String| master_of(&self.name).as_ref() == Some(was);
+            // Somebody else may have taken it out already.
+            if matches!(&undo, Undo::Leave { bridge, .. } if is_in(bridge)) {
+                self.revert(&undo).map_err(fault)?;
+            }
         }
         bridge.map_or(Ok(()), |bridge| self.join(bridge))
+    }
+
+    /// In which ways somebody has made the device other than `config` says; a sentence each.
+    pub fn astray(&self, config: &PortConfig) -> Vec<String> {
+        let name = &self.name;
+        let Ok(index) = self.control.index(name) else {
+            let why = "its device has another name now, or is in another network namespace";
+            return vec![format!("{why}; frames pass as before")];
+        };
+        let mut all = Vec::new();
+        if self.control.is_up(name).is_ok_and(|up| !up) {
+            let cure = format!("`ip link set {name} up`, or a reload");
+            all.push(format!("its device is down, and nothing passes; {cure}, brings it up"));
+        }
+        let mtu = self.control.mtu(name).ok().zip(config.settings.mtu.map(i32::from));
+        if let Some((is, wanted)) = mtu.filter(|(is, wanted)| is != wanted) {
+            all.push(format!(
+                "its device's MTU is {is} and not {wanted}; a reload tells which holds"
+            ));
+        }
+        // What is mounted at /sys may tell of another network namespace.
+        let told = fs::read_to_string(sysfs(name, "ifindex"));
+        let is_told = told.is_ok_and(|told| told.trim() == index.to_string());
+        if let Some(bridge) = config.settings.master.as_ref().filter(|_| is_told) {
+            if master_of(name).as_ref() != Some(bridge) {
+                let why = format!("its device is not in bridge {bridge} any more");
+                all.push(format!("{why}; a reload puts it back"));
+            }
+        }
+        all
+    }
+
+    /// That the bridge which the device is in carries nothing; it is the operator's.
+    pub fn stuck(&self) -> Option<String> {
+        let bridge = master_of(&self.name)?;
+        let down = self.control.is_up(&bridge).is_ok_and(|up| !up);
+        let cure = format!("`ip link set {bridge} up`");
+        down.then(|| format!("its bridge {bridge} is down and carries nothing; {cure}"))
+    }
+
+    /// Makes the device again what `config` says.
+    ///
+    /// # Errors
+    /// What could not be done; the device may have been changed in part.
+    pub fn put_right(&mut self, config: &PortConfig) -> Result<(), Fault> {
+        self.set_up()?;
+        self.adjust(config)
+    }
+
+    /// Whether the device can be changed under its name.
+    pub fn is_here(&self) -> bool {
+        self.control.index(&self.name).is_ok()
     }
 
     /// The device's name.

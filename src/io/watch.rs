@@ -22,6 +22,9 @@ use super::Fault;
 /// What other threads ring by [`bell`].
 pub(super) const BELL: usize = usize::MAX - 2;
 
+/// What tells of changes of devices.
+pub(super) const LINKS: usize = usize::MAX - 3;
+
 const SIGNALS: Token = Token(usize::MAX);
 
 /// Events that are asked for at a time.

@@ -368,7 +368,7 @@ impl<Q: Queue> Lane<Q> {
         if error.raw_os_error() == Some(libc::EBADFD) {
             self.health = Health::Lost;
             if tell {
-                error!("port {}: the device is gone", self.name);
+                error!("port {}: the device is gone; a reload opens it again", self.name);
             }
         } else if self.health == Health::Fine {
             self.health = Health::Ailing;

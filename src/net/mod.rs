@@ -14,6 +14,7 @@
 pub mod limit;
 pub mod neigh;
 mod odd;
+mod pmtu;
 pub mod route;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,10 +26,11 @@ use crate::packet::{
     extensions, icmp, proto, vnet, DropReason, Family, Fragment, Headers, LinkId, Mac, Packet,
     Verdict, Why,
 };
-use crate::world::{Instant, Keyed, Map, Rng};
+use crate::world::{sort_by, Instant, Keyed, Map, Rng};
 
 use neigh::Neighbours;
 use odd::{anycast_of, bad_extension};
+use pmtu::PathMtus;
 use route::{Table, Target};
 
 /// A port of ours.
@@ -124,6 +126,7 @@ pub struct Router {
     mark_rules: Vec<(Family, u32, u32, u32)>,
     routes: Table<Target>,
     neighbours: Neighbours,
+    path_mtus: PathMtus,
     /// The time of day at [`Instant::ZERO`].
     day: Duration,
 }
@@ -138,6 +141,7 @@ impl Router {
             marked_networks: Vec::new(),
             mark_rules: Vec::new(),
             routes: Table::new(&mut rng),
+            path_mtus: PathMtus::new(&mut rng.fork(1)),
             neighbours: Neighbours::new(rng),
             links: Vec::new(),
             day: Duration::ZERO,
@@ -331,6 +335,19 @@ impl Router {
         Some(Hop { link: target.link, next: target.gateway.unwrap_or(dst), mtu })
     }
 
+    /// Bytes of an IP packet that the path to `host` carries, over a link of `mtu` bytes.
+    pub fn path_mtu(&self, now: Instant, host: IpAddr, mtu: u16) -> u16 {
+        self.path_mtus.of(now, host, mtu)
+    }
+
+    /// A router says that it carries no more than `told` bytes towards `host`; gives whether anything was
+    /// known of that path before.
+    pub fn learn_path(&mut self, now: Instant, host: IpAddr, told: u32) -> bool {
+        let known = self.path_mtus.knows(now, host);
+        self.path_mtus.learn(now, host, told);
+        known
+    }
+
     /// For how many bits of `dst` there is a route; 0 where there is none.
     pub fn prefix_len(&self, dst: IpAddr) -> u8 {
         self.routes.prefix_len(dst).unwrap_or(0)
@@ -445,7 +462,7 @@ impl Router {
     pub fn addresses(&self) -> Vec<IpAddr> {
         let ours = self.roles.iter().filter(|(_, role)| role.own > 0 || role.virt > 0);
         let mut ours: Vec<IpAddr> = ours.map(|(&addr, _)| addr).collect();
-        ours.sort_unstable();
+        sort_by(&mut ours, Ord::cmp);
         ours
     }
 
@@ -519,16 +536,36 @@ fn take_ethernet(link: &Link, packet: &mut Packet) -> Result<bool, Verdict> {
     }
     packet.pull(HEADER);
     let version = match header.ethertype {
-        ethertype::ARP => return Err(Verdict::Punt(Why::Arp)),
         ethertype::IPV4 => 4,
         ethertype::IPV6 => 6,
-        _ => return Err(Verdict::Drop(DropReason::EtherType)),
+        other => match untagged(other, packet) {
+            Some(ethertype::IPV4) => 4,
+            Some(ethertype::IPV6) => 6,
+            Some(ethertype::ARP) => return Err(Verdict::Punt(Why::Arp)),
+            _ => return Err(Verdict::Drop(DropReason::EtherType)),
+        },
     };
     match packet.bytes().first() {
         Some(first) if first >> 4 != version => Err(Verdict::Drop(DropReason::IpVersion)),
         Some(_) => Ok(group),
         None => Err(Verdict::Drop(DropReason::IpShort)),
     }
+}
+
+/// The type of a frame behind VLAN tags that name no VLAN but a priority (IEEE 802.1Q section 9.6), which
+/// are taken off; `None` for a VLAN.
+#[cold]
+fn untagged(mut kind: u16, packet: &mut Packet) -> Option<u16> {
+    const VLAN_BITS: u8 = 0x0f;
+    while matches!(kind, ethertype::VLAN | ethertype::SERVICE_VLAN) {
+        let &[priority, vlan, a, b, ..] = packet.bytes() else { return None };
+        if priority & VLAN_BITS != 0 || vlan != 0 {
+            return None;
+        }
+        kind = u16::from_be_bytes([a, b]);
+        packet.untag();
+    }
+    Some(kind)
 }
 
 /// The broadcast address of a network, where it has one (RFC 919, RFC 3021).
@@ -656,6 +693,29 @@ mod tests {
         let mut ask = ask.packet(LinkId(0), Ipv6Addr::UNSPECIFIED, group).unwrap();
         frame(&mut ask, PEER, icmp::group_mac(group)).unwrap();
         assert_eq!(router.receive(&mut ask), Err(Verdict::Punt(Why::Discovery)));
+    }
+
+    #[test]
+    fn a_tag_that_names_no_vlan_is_taken_off() {
+        let tagged = |kinds: &[(u16, [u8; 2])]| {
+            let mut packet = datagram("10.5.0.1", "10.77.1.1");
+            let mut ethertype = ethertype::IPV4;
+            for &(kind, tag) in kinds {
+                let header = packet.push(4).unwrap();
+                header[..2].copy_from_slice(&tag);
+                header[2..].copy_from_slice(&ethertype.to_be_bytes());
+                ethertype = kind;
+            }
+            Ethernet { dst: OURS, src: PEER, ethertype }.push(&mut packet).unwrap();
+            router().receive(&mut packet).map(|headers| (headers.dst, packet.len()))
+        };
+        let plain = tagged(&[]);
+        assert!(plain.is_ok());
+        assert_eq!(tagged(&[(ethertype::VLAN, [0xe0, 0])]), plain);
+        assert_eq!(tagged(&[(ethertype::VLAN, [0, 0]), (ethertype::SERVICE_VLAN, [0, 0])]), plain);
+        let refused = Err(Verdict::Drop(DropReason::EtherType));
+        assert_eq!(tagged(&[(ethertype::VLAN, [0, 1])]), refused);
+        assert_eq!(tagged(&[(ethertype::VLAN, [1, 0]), (ethertype::VLAN, [0, 0])]), refused);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::packet::{DropReason, LinkId, Mac, Packet};
-use crate::world::{Instant, Keyed, Map, Rng};
+use crate::packet::{DropReason, Headers, LinkId, Mac, Packet};
+use crate::world::{sort_by, Instant, Keyed, Map, Rng};
 
 /// Neighbours that are known at most.
 pub const NEIGHBOURS_MAX: usize = 4096;
@@ -85,6 +85,8 @@ pub enum Action {
         target: IpAddr,
         /// The station that is believed to have it.
         to: Option<Mac>,
+        /// Whose packet waits for the answer: the sender of the newest.
+        for_whom: Option<IpAddr>,
     },
     /// Send a packet that waited, to this station.
     Send {
@@ -204,7 +206,7 @@ impl Neighbours {
             self.actions.push_back(Action::Send { link, to, waiting });
             return Ok(());
         }
-        self.solicit_first(now, link, addr)?;
+        self.solicit_first(now, link, addr, sender(&waiting))?;
         let full = self.waiting >= QUEUES_MAX;
         let queue = &mut self.entries.get_mut(&(link, addr)).expect("made above").queue;
         if queue.len() >= QUEUE_MAX || (full && !queue.is_empty()) {
@@ -281,13 +283,14 @@ impl Neighbours {
                 entry.probes += 1;
                 entry.until = now.after(RETRANSMIT);
                 let to = (entry.state == State::Probe).then_some(entry.mac);
-                self.actions.push_back(Action::Solicit { link, target, to });
+                let for_whom = entry.queue.back().and_then(sender);
+                self.actions.push_back(Action::Solicit { link, target, to, for_whom });
             }
             next = Some(next.map_or(entry.until, |next| next.min(entry.until)));
         }
         self.next = next.map(|next| next.max(now.after(GRAIN)));
         // The order of a map depends on its key; what is seen outside shall not.
-        failed.sort_unstable();
+        sort_by(&mut failed, Ord::cmp);
         for (link, addr) in failed {
             self.remove(link, addr);
         }
@@ -322,6 +325,7 @@ impl Neighbours {
         now: Instant,
         link: LinkId,
         addr: IpAddr,
+        for_whom: Option<IpAddr>,
     ) -> Result<(), DropReason> {
         if self.entries.contains_key(&(link, addr)) {
             return Ok(());
@@ -336,7 +340,7 @@ impl Neighbours {
         self.expect(entry.until);
         self.entries.insert((link, addr), entry);
         self.incomplete += 1;
-        self.actions.push_back(Action::Solicit { link, target: addr, to: None });
+        self.actions.push_back(Action::Solicit { link, target: addr, to: None, for_whom });
         Ok(())
     }
 
@@ -400,6 +404,11 @@ impl Entry {
         self.state = if solicited { State::Reachable } else { State::Stale };
         self.until = reachable_until;
     }
+}
+
+/// Whom a packet is from.
+fn sender(waiting: &Waiting) -> Option<IpAddr> {
+    Headers::quoted(waiting.packet.bytes()).ok().map(|headers| headers.src)
 }
 
 /// `base` times a random factor from 0.5 to 1.5 (RFC 4861 section 6.3.2).

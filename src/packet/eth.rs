@@ -4,8 +4,8 @@
 //! malformed to us. Kept from the kernel: an announcement is a request for the own address, an
 //! address probe (RFC 5227) is a request from 0.0.0.0.
 //!
-//! Left out on purpose: VLAN tags (a tagged frame has an EtherType of its own, and is none of ours)
-//! and IEEE 802.3 length fields.
+//! Left out on purpose: VLANs (a frame of one is none of ours; a tag without one is taken off by
+//! `net`) and IEEE 802.3 length fields.
 
 use std::net::Ipv4Addr;
 
@@ -28,8 +28,10 @@ pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
     /// Address resolution, RFC 826.
     pub const ARP: u16 = 0x0806;
-    /// A VLAN tag, IEEE 802.1Q; refused.
+    /// A VLAN tag, IEEE 802.1Q; refused if it names a VLAN.
     pub const VLAN: u16 = 0x8100;
+    /// The tag of a provider's VLAN, IEEE 802.1Q; refused if it names one.
+    pub const SERVICE_VLAN: u16 = 0x88a8;
     /// IPv6, RFC 2464.
     pub const IPV6: u16 = 0x86dd;
 

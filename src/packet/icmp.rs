@@ -149,7 +149,8 @@ pub fn may_answer(bytes: &[u8], headers: &Headers, error: Error) -> bool {
 }
 
 /// Builds the IP packet that tells `error` about the packet `about`, from `source` to its sender.
-/// `id` is the IPv4 identification, `options` are those of the answer. The answer's `link` is `about`'s.
+/// `id` is the IPv4 identification, `options` are those of the answer, which its path carries in `mtu`
+/// bytes. The answer's `link` is `about`'s.
 ///
 /// # Errors
 /// [`DropReason::ErrorForbidden`] if nothing may be said about such a packet.
@@ -159,6 +160,7 @@ pub fn error(
     source: IpAddr,
     id: u16,
     options: &[u8],
+    mtu: u16,
 ) -> Result<Packet, DropReason> {
     let bytes = about.bytes();
     let headers = Headers::quoted(bytes).map_err(|_| DropReason::ErrorForbidden)?;
@@ -166,7 +168,10 @@ pub fn error(
         return Err(DropReason::ErrorForbidden);
     }
     let (proto, tos, room) = match headers.family {
-        Family::V4 => (proto::ICMP, headers.tos & 0x1e | 0xc0, ERROR_MAX_V4 - V4_HEADER - HEADER),
+        Family::V4 => {
+            let most = ERROR_MAX_V4.min(usize::from(mtu)).saturating_sub(V4_HEADER + HEADER);
+            (proto::ICMP, headers.tos & 0x1e | 0xc0, most)
+        }
         Family::V6 => (proto::ICMPV6, 0, ERROR_MAX_V6 - V6_HEADER - HEADER),
     };
     let (kind, code) = error.wire(headers.family);
@@ -456,7 +461,7 @@ mod tests {
     fn an_error_quotes_what_fits_and_has_the_kernels_tos() {
         for (src, dst, max, tos) in [(v4(2), v4(1), 576, 0xd0), (v6(2), v6(1), 1280, 0)] {
             let about = packet(src, dst, proto::UDP, 0x11, &[7; 1400]);
-            let told = error(&about, Error::TooBig(1300), dst, 99, &[]).unwrap();
+            let told = error(&about, Error::TooBig(1300), dst, 99, &[], u16::MAX).unwrap();
             let headers = Headers::of(told.bytes()).unwrap();
             assert_eq!((told.len(), headers.tos, headers.ttl), (max, tos, 64));
             assert_eq!((headers.src, headers.dst, told.link), (dst, src, LinkId(3)));
@@ -474,7 +479,7 @@ mod tests {
              4500001d12344000401112e80a5a01010a50000a0fa0270f00093b7878");
         let about = Packet::copy_of(LinkId(0), &about);
         let source = [10, 80, 0, 10].into();
-        let told = error(&about, Error::PortUnreachable, source, 0xa263, &[]).unwrap();
+        let told = error(&about, Error::PortUnreachable, source, 0xa263, &[], u16::MAX).unwrap();
         assert_eq!(told.bytes(), right);
     }
 
@@ -514,7 +519,15 @@ mod tests {
     fn nothing_is_said_about_errors_groups_and_nobody() {
         let told = |src, dst, proto, payload: &[u8]| {
             let source = if Family::of(src) == Family::V4 { v4(1) } else { v6(1) };
-            error(&packet(src, dst, proto, 0, payload), Error::TimeExceeded, source, 0, &[]).is_ok()
+            error(
+                &packet(src, dst, proto, 0, payload),
+                Error::TimeExceeded,
+                source,
+                0,
+                &[],
+                u16::MAX,
+            )
+            .is_ok()
         };
         assert!(told(v4(2), v4(9), proto::UDP, &[0; 8]));
         assert!(told(v4(2), v4(9), proto::ICMP, &[8; 8]));
@@ -533,18 +546,18 @@ mod tests {
         assert!(!told(Ipv6Addr::UNSPECIFIED.into(), v6(9), proto::UDP, &[0; 8]));
         let mut later = packet(v4(2), v4(9), proto::UDP, 0, &[0; 8]);
         later.bytes_mut()[7] = 1;
-        assert!(error(&later, Error::TimeExceeded, v4(1), 0, &[]).is_err());
+        assert!(error(&later, Error::TimeExceeded, v4(1), 0, &[], u16::MAX).is_err());
     }
 
     #[test]
     fn an_unknown_header_is_pointed_at() {
         let options = [99, 0, 1, 4, 0, 0, 0, 0, 1, 2, 3];
         let about = packet(v6(2), v6(1), 60, 0, &options);
-        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[]).unwrap();
+        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[], u16::MAX).unwrap();
         assert_eq!(told.bytes()[40..42], [4, 1]);
         assert_eq!(told.bytes()[44..48], [0, 0, 0, 40]);
         let about = packet(v6(2), v6(1), 99, 0, &[1]);
-        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[]).unwrap();
+        let told = error(&about, Error::ProtocolUnreachable, v6(1), 0, &[], u16::MAX).unwrap();
         assert_eq!(told.bytes()[44..48], [0, 0, 0, 6]);
     }
 

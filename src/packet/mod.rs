@@ -331,6 +331,14 @@ impl Packet {
         self.start = (self.start + count).min(self.end);
     }
 
+    /// Takes a VLAN tag off the front, which whoever left work undone has counted to the IP header.
+    pub fn untag(&mut self) {
+        const TAG: u8 = 4;
+        self.pull(usize::from(TAG));
+        self.ip_at += usize::from(TAG);
+        self.offload.transport = self.offload.transport.saturating_sub(u16::from(TAG));
+    }
+
     /// Puts `count` bytes in front and gives them to be written; `None` if the room is used up.
     pub fn push(&mut self, count: usize) -> Option<&mut [u8]> {
         self.start = self.start.checked_sub(count)?;

@@ -57,8 +57,10 @@ pub struct Outer {
     pub kind: Kind,
     /// Copy "don't fragment" of an IPv4 packet (`pmtu_disc`).
     pub copy_dont_fragment: bool,
-    /// Identification of the outer IPv4 header; used only without DF.
+    /// Identification of the outer IPv4 header; used without DF, and where DF does not help.
     pub id: u16,
+    /// It came in fragments and leaves in such, whatever DF says.
+    pub will_be_cut: bool,
     /// A hash of the inner flow.
     pub flow_hash: u32,
 }
@@ -104,7 +106,7 @@ pub fn encapsulate(packet: &mut Packet, inner: &Headers, outer: &Outer) -> Resul
     let tos = if inner.tos & CONGESTION == CONGESTION { inner.tos & !1 } else { inner.tos };
     let dont_fragment =
         outer.copy_dont_fragment && inner.family == Family::V4 && inner.dont_fragment;
-    let id = if dont_fragment { 0 } else { outer.id };
+    let id = if dont_fragment && !outer.will_be_cut { 0 } else { outer.id };
     let proto = match (outer.kind, inner.family) {
         (Kind::Ipip, Family::V4) => proto::IPIP,
         (Kind::Ipip, Family::V6) => proto::IPV6,
@@ -276,7 +278,9 @@ mod tests {
     fn through(mut packet: Packet, kind: Kind, outside: Family) -> Packet {
         let headers = Headers::of(packet.bytes()).unwrap();
         let (src, dst) = ends(outside);
-        let outer = Outer { src, dst, kind, copy_dont_fragment: true, id: 7, flow_hash: 1 << 31 };
+        let (will_be_cut, flow_hash) = (false, 1 << 31);
+        let outer =
+            Outer { src, dst, kind, copy_dont_fragment: true, id: 7, will_be_cut, flow_hash };
         encapsulate(&mut packet, &headers, &outer).unwrap();
         packet
     }

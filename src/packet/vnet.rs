@@ -446,7 +446,15 @@ mod tests {
         for (kind, (src, dst)) in kinds.into_iter().flat_map(|kind| [(kind, v4), (kind, v6)]) {
             let mut packet = super_frame(false, false, 65_000, 1400, 0);
             let inner = Headers::quoted(packet.bytes()).unwrap();
-            let outer = Outer { src, dst, kind, copy_dont_fragment: true, id: 7, flow_hash: 1 };
+            let outer = Outer {
+                src,
+                dst,
+                kind,
+                copy_dont_fragment: true,
+                id: 7,
+                flow_hash: 1,
+                will_be_cut: false,
+            };
             tunnel::encapsulate(&mut packet, &inner, &outer).unwrap();
             let before = tunnel::overhead(Family::of(src), kind);
             assert_eq!(longest_piece(&packet), usize::from(before) + 40 + 1400);

@@ -18,6 +18,9 @@ use crate::packet::icmp::{group_mac, solicited_node, Neighbour};
 use crate::packet::{DropReason, Family, Headers, LinkId, Mac, Packet};
 use crate::world::Instant;
 
+/// Towards any link-local address we speak from our own.
+const ANY_LINK_LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
+
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 impl Slow {
@@ -67,6 +70,11 @@ impl Slow {
         let link = packet.link;
         match (Neighbour::parse(bytes, &headers), headers.src) {
             (Ok(Neighbour::Solicitation { target, mac }), IpAddr::V6(src)) => {
+                // Who calls a group and does not say where he is is answered only if that is known.
+                let unheard = headers.dst.is_multicast() && mac.is_none() && !src.is_unspecified();
+                if unheard && net.neighbours().state(now, link, src.into()).is_none() {
+                    return Outcome::Dropped(DropReason::GroupDestination);
+                }
                 self.solicitation(now, net, link, (src, mac), target)
             }
             (Ok(Neighbour::Advertisement { target, mac, solicited, overrides, .. }), _) => {
@@ -98,7 +106,7 @@ impl Slow {
             return Outcome::Dropped(DropReason::GroupDestination);
         }
         let probe = src.is_unspecified();
-        if !probe && net.is_neighbour(link, src.into()) {
+        if !probe {
             let evidence = Evidence { create: true, solicited: false, overrides: true };
             net.neighbours_mut().learn(now, (link, src.into()), mac, evidence);
         }
@@ -124,10 +132,27 @@ impl Slow {
         }
     }
 
-    /// Asks for `target`: the station `to`, or all.
-    pub(super) fn solicit(&mut self, net: &Router, link: LinkId, target: IpAddr, to: Option<Mac>) {
+    /// Asks for `target`: the station `to`, or all. Who asks is the address of ours that a packet waits to
+    /// be sent from; without one it is, for IPv6, the port's link-local address.
+    pub(super) fn solicit(
+        &mut self,
+        net: &Router,
+        link: LinkId,
+        target: IpAddr,
+        to: Option<Mac>,
+        for_whom: Option<IpAddr>,
+    ) {
         let Some(own_mac) = net.link(link).map(|port| port.mac) else { return };
-        let source = net.ingress_source(link, Family::of(target), target);
+        let speaks = |&own: &IpAddr| match own {
+            IpAddr::V4(_) => net.is_local(own),
+            IpAddr::V6(_) => net.answers(link, own),
+        };
+        let source = for_whom.filter(speaks).or_else(|| {
+            let towards = if target.is_ipv6() { ANY_LINK_LOCAL } else { target };
+            let family = Family::of(target);
+            let own = net.ingress_source(link, family, towards);
+            own.or_else(|| net.ingress_source(link, family, target))
+        });
         match (target, source) {
             (IpAddr::V4(target), source) => {
                 let sender = match source {
@@ -413,6 +438,44 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_is_the_address_of_ours_that_a_packet_waits_to_be_sent_from() {
+        for (src, dst, asks) in [
+            ("10.80.0.10", "10.80.0.77", "10.80.0.10"),
+            ("10.81.0.11", "10.80.0.77", "10.80.0.1"),
+            ("fd80::10", "fd80::77", "fd80::10"),
+            ("fd81::1", "fd80::77", "fe80::ff:fe00:101"),
+        ] {
+            let (mut slow, mut net) = host();
+            let why = Why::Resolve { link: WAN, next: ip(dst) };
+            let waits = packet(src, dst, proto::UDP, &[1; 8]);
+            assert!(matches!(slow.handle(at(0), &mut net, waits, why), Outcome::Waits));
+            for ms in [0, 1000] {
+                slow.poll(at(ms), &mut net);
+                let asked = sent(&mut slow, &mut net, at(ms)).remove(0);
+                let asker = match Arp::parse(asked.bytes()) {
+                    Ok(arp) => arp.sender.into(),
+                    Err(_) => Headers::of(asked.bytes()).unwrap().src,
+                };
+                assert_eq!(asker, ip(asks), "at {ms} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn who_calls_a_group_and_hides_its_station_is_answered_only_if_it_is_known() {
+        let (mut slow, mut net) = host();
+        let hidden = ask("fd80::77", "fd80::10", None);
+        let outcome = slow.handle(at(0), &mut net, hidden.clone(), Why::Discovery);
+        assert!(matches!(outcome, Outcome::Dropped(DropReason::GroupDestination)));
+        let open = ask("fd80::77", "fd80::10", Some(PEER));
+        for asked in [open, hidden] {
+            let outcome = slow.handle(at(0), &mut net, asked, Why::Discovery);
+            assert!(matches!(outcome, Outcome::Answered));
+            assert_eq!(sent(&mut slow, &mut net, at(0)).len(), 1);
+        }
+    }
+
+    #[test]
     fn an_ipv6_neighbour_is_asked_by_group_and_probed_directly() {
         let (mut slow, mut net) = host();
         let next = ip("fd81::11");
@@ -422,7 +485,7 @@ mod tests {
         let asked = drain(&mut slow, &mut net, at(0));
         assert_eq!(Ethernet::parse(asked[0].bytes()).unwrap().dst.to_string(), "33:33:ff:00:00:11");
         let headers = Headers::of(&asked[0].bytes()[14..]).unwrap();
-        assert_eq!((headers.src, headers.dst), (ip("fd81::1"), ip("ff02::1:ff00:11")));
+        assert_eq!((headers.src, headers.dst), (ip("fe80::ff:fe00:102"), ip("ff02::1:ff00:11")));
         let answer = Neighbour::Advertisement {
             target: v6("fd81::11"),
             mac: Some(PEER),

@@ -39,17 +39,73 @@ const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 const FRAGMENT_HEADER: usize = 8;
 
-/// Cuts a whole IP packet, or an IPv4 fragment, into fragments of at most `mtu` bytes. `id` is the
-/// identification of IPv6 fragments; those of IPv4 keep the packet's.
+/// How a packet came that was put together.
+#[derive(Debug, Clone, Default)]
+pub struct Came {
+    /// Bytes of the largest fragment with its headers; 0 for a packet that came whole.
+    pub largest: u16,
+    /// Whether its fragments must not be cut, as their IPv4 header shall say where they are cut.
+    dont_fragment: bool,
+    /// The bytes of data in each fragment, and whether there was room in front of it; none if all was
+    /// copied together.
+    pieces: Vec<(usize, bool)>,
+}
+
+impl Came {
+    /// What is put together for a host is copied together, in IPv4.
+    pub fn forget_pieces(&mut self) {
+        self.pieces = Vec::new();
+    }
+
+    /// The lengths in which the data of a packet leaves that may be cut into `room` bytes at most: as
+    /// it came, if that is possible, else as few as possible. Also whether none of these may be cut
+    /// again, which is said only of the few.
+    fn lens(&self, outer: &Headers, len: usize, room: usize) -> (Vec<usize>, bool) {
+        if let Some(lens) = self.as_it_came(outer, len, room) {
+            return (lens, false);
+        }
+        let (mut few, mut left) = (Vec::with_capacity(len / room + 1), len);
+        while left > room {
+            few.push(room & !7);
+            left -= room & !7;
+        }
+        few.push(left);
+        (few, self.dont_fragment)
+    }
+
+    /// The lengths in which a packet came, if the first piece still is a multiple of eight with what
+    /// stands in front of it now, all fit and all have room for their headers.
+    fn as_it_came(&self, outer: &Headers, len: usize, room: usize) -> Option<Vec<usize>> {
+        let (&(first, first_has_room), rest) = self.pieces.split_first()?;
+        let all: usize = self.pieces.iter().map(|(len, _)| len).sum();
+        let in_front = len.checked_sub(all)?;
+        let rest_has_room = rest.iter().all(|&(_, has_room)| has_room);
+        // A first piece with little room is given more than an outer header needs, one with much is not.
+        let has_room = match (outer.family, in_front) {
+            (Family::V4, _) => true,
+            (Family::V6, 0) => first_has_room && rest_has_room,
+            (Family::V6, _) => rest_has_room && !(first_has_room && outer.proto == proto::GRE),
+        };
+        let first = in_front + first;
+        let fit = first <= room && first % 8 == 0 && rest.iter().all(|&(len, _)| len <= room);
+        let lens = std::iter::once(first).chain(rest.iter().map(|&(len, _)| len));
+        (fit && has_room).then(|| lens.collect())
+    }
+}
+
+/// Cuts a whole IP packet, or an IPv4 fragment, into fragments of at most `mtu` bytes, if possible such
+/// as it [`Came`] in. `id` is the identification of IPv6 fragments; those of IPv4 keep the packet's.
 ///
 /// # Errors
 /// [`DropReason::TooBig`] if not even eight bytes of data fit, or for an IPv6 fragment.
-pub fn split(packet: &Packet, mtu: u16, id: u32) -> Result<Vec<Packet>, DropReason> {
+pub fn split(packet: &Packet, mtu: u16, id: u32, came: &Came) -> Result<Vec<Packet>, DropReason> {
     let headers = Headers::of(packet.bytes())?;
     let bytes = &packet.bytes()[..usize::from(headers.len)];
     match headers.family {
-        Family::V4 => split_v4(packet, bytes, usize::from(headers.transport), mtu),
-        Family::V6 if headers.fragment == Fragment::Whole => split_v6(packet, bytes, mtu, id),
+        Family::V4 => split_v4(packet, bytes, &headers, mtu, came),
+        Family::V6 if headers.fragment == Fragment::Whole => {
+            split_v6(packet, bytes, &headers, mtu, id, came)
+        }
         Family::V6 => Err(DropReason::TooBig),
     }
 }
@@ -57,17 +113,22 @@ pub fn split(packet: &Packet, mtu: u16, id: u32) -> Result<Vec<Packet>, DropReas
 fn split_v4(
     packet: &Packet,
     bytes: &[u8],
-    header_len: usize,
+    headers: &Headers,
     mtu: u16,
+    came: &Came,
 ) -> Result<Vec<Packet>, DropReason> {
-    let (header, data) = bytes.split_at(header_len);
-    let room = room(mtu, header_len)?;
-    let field = u16::from_be_bytes([header[6], header[7]]);
+    let (header, data) = bytes.split_at(usize::from(headers.transport));
+    let (lens, dont_fragment) = came.lens(headers, data.len(), room(mtu, header.len())?);
+    let mut field = u16::from_be_bytes([header[6], header[7]]);
+    if dont_fragment {
+        field |= DONT_FRAGMENT;
+    }
     let mut later = header.to_vec();
     blank_uncopied(&mut later[V4_HEADER..]);
-    let mut cuts = Vec::with_capacity(data.len() / room + 1);
-    for (i, chunk) in data.chunks(room).enumerate() {
-        let at = i * room;
+    let mut cuts = Vec::with_capacity(lens.len());
+    let mut at = 0;
+    for (i, len) in lens.into_iter().enumerate() {
+        let chunk = &data[at..at + len];
         let last = at + chunk.len() == data.len();
         let more = if last { field & MORE_FRAGMENTS } else { MORE_FRAGMENTS };
         let offset = (field & OFFSET).saturating_add(u16::try_from(at / 8).unwrap_or(OFFSET));
@@ -75,24 +136,33 @@ fn split_v4(
             return Err(DropReason::FragmentMalformed);
         }
         let mut cut = if i == 0 { header.to_vec() } else { later.clone() };
-        let len = u16::try_from(header_len + chunk.len()).map_err(|_| DropReason::TooBig)?;
+        let len = u16::try_from(header.len() + len).map_err(|_| DropReason::TooBig)?;
         cut[2..4].copy_from_slice(&len.to_be_bytes());
         let field = field & !(MORE_FRAGMENTS | OFFSET) | more | offset;
         cut[6..8].copy_from_slice(&field.to_be_bytes());
         fill_header_checksum(&mut cut);
         cut.extend_from_slice(chunk);
         cuts.push(like(packet, &cut));
+        at += chunk.len();
     }
     Ok(cuts)
 }
 
-fn split_v6(packet: &Packet, bytes: &[u8], mtu: u16, id: u32) -> Result<Vec<Packet>, DropReason> {
+fn split_v6(
+    packet: &Packet,
+    bytes: &[u8],
+    headers: &Headers,
+    mtu: u16,
+    id: u32,
+    came: &Came,
+) -> Result<Vec<Packet>, DropReason> {
     let (field, at) = unfragmentable(bytes);
     let (head, data) = bytes.split_at(at);
-    let room = room(mtu, at + FRAGMENT_HEADER)?;
-    let mut cuts = Vec::with_capacity(data.len() / room + 1);
-    for (i, chunk) in data.chunks(room).enumerate() {
-        let begin = i * room;
+    let (lens, _) = came.lens(headers, data.len(), room(mtu, at + FRAGMENT_HEADER)?);
+    let mut cuts = Vec::with_capacity(lens.len());
+    let mut begin = 0;
+    for len in lens {
+        let chunk = &data[begin..begin + len];
         let more = u16::from(begin + chunk.len() < data.len());
         let offset = u16::try_from(begin).map_err(|_| DropReason::TooBig)?;
         let mut cut = head.to_vec();
@@ -105,17 +175,27 @@ fn split_v6(packet: &Packet, bytes: &[u8], mtu: u16, id: u32) -> Result<Vec<Pack
         cut.extend_from_slice(&id.to_be_bytes());
         cut.extend_from_slice(chunk);
         cuts.push(like(packet, &cut));
+        begin += len;
     }
     Ok(cuts)
 }
 
-/// Bytes of data in each fragment but the last: a multiple of eight.
+/// Bytes of data in each fragment: at least eight.
 fn room(mtu: u16, headers: usize) -> Result<usize, DropReason> {
-    let room = usize::from(mtu).saturating_sub(headers) & !7;
-    if room == 0 {
+    let room = usize::from(mtu).saturating_sub(headers);
+    if room < 8 {
         return Err(DropReason::TooBig);
     }
     Ok(room)
+}
+
+/// Whether a network card leaves room in front of a packet for what IPv6 fragments need: if not, the
+/// kernel copies all together. The virtio card, with which it was observed, copies short packets to where
+/// there is room, leaves those where they are that have room behind them, and moves long ones.
+const fn has_room(packet_len: usize) -> bool {
+    const SHORT: usize = 128 - 14;
+    const LONG: usize = 1204 - 14;
+    packet_len <= SHORT || packet_len > LONG
 }
 
 /// A packet of these bytes that came the way of `packet`.
@@ -206,6 +286,7 @@ struct Parsed {
 struct Piece {
     start: usize,
     data: Vec<u8>,
+    has_room: bool,
 }
 
 impl Piece {
@@ -240,13 +321,12 @@ struct Datagram {
 pub enum Added {
     /// It waits for the others.
     Held,
-    /// It was the last missing one of `pieces`: the whole packet, and the length of its largest
-    /// fragment.
+    /// It was the last missing one of `pieces`: the whole packet, and how it came.
     Whole {
         /// The packet.
         packet: Packet,
-        /// Bytes of the largest fragment with its headers.
-        largest: u16,
+        /// How it came.
+        came: Came,
         /// How many fragments there were.
         pieces: usize,
     },
@@ -405,7 +485,8 @@ impl Datagram {
         if after.first().is_some_and(|piece| piece.start < end) {
             return Err(());
         }
-        self.pieces.insert(at, Piece { start, data: data.to_vec() });
+        let has_room = has_room(packet.len());
+        self.pieces.insert(at, Piece { start, data: data.to_vec(), has_room });
         if !parsed.more {
             self.total = Some(end);
         }
@@ -461,8 +542,14 @@ impl Datagram {
         let Ok(len) = u16::try_from(counted) else {
             return refused(DropReason::FragmentMalformed);
         };
+        // In IPv6 the kernel takes a bit of this length for a flag when the packet leaves over IPv4.
+        const MISTAKEN: u16 = 0x40;
+        let dont_fragment = match key.src.is_ipv4() {
+            true => self.largest_uncut == self.largest,
+            false => self.largest & MISTAKEN != 0,
+        };
         if key.src.is_ipv4() {
-            let field = if self.largest_uncut == self.largest { DONT_FRAGMENT } else { 0 };
+            let field = if dont_fragment { DONT_FRAGMENT } else { 0 };
             bytes[2..4].copy_from_slice(&len.to_be_bytes());
             bytes[6..8].copy_from_slice(&field.to_be_bytes());
             fill_header_checksum(&mut bytes[..head]);
@@ -472,7 +559,9 @@ impl Datagram {
         let mut packet = Packet::copy_of(self.link, &bytes);
         packet.mark = self.mark;
         packet.recorded = self.recorded;
-        Added::Whole { packet, largest: self.largest, pieces }
+        let lens = self.pieces.iter().map(|piece| (piece.data.len(), piece.has_room)).collect();
+        let came = Came { largest: self.largest, dont_fragment, pieces: lens };
+        Added::Whole { packet, came, pieces }
     }
 
     /// The first fragment as it came.
@@ -569,7 +658,7 @@ mod tests {
         for piece in pieces {
             match reassembly.add(Instant::ZERO, piece) {
                 Added::Held => {}
-                Added::Whole { packet, largest, .. } => whole = Some((packet, largest)),
+                Added::Whole { packet, came, .. } => whole = Some((packet, came.largest)),
                 Added::Refused { .. } => refused += 1,
             }
         }
@@ -583,7 +672,7 @@ mod tests {
             let v6 = round % 2 == 0;
             let packet = datagram(v6, 1 + rng.next_u32() as usize % 9000, &mut rng);
             let mtu = 68 + rng.next_u16() % 1500;
-            let mut pieces = split(&packet, mtu, rng.next_u32()).unwrap();
+            let mut pieces = split(&packet, mtu, rng.next_u32(), &Came::default()).unwrap();
             assert!(pieces.iter().all(|piece| piece.len() <= usize::from(mtu)));
             let count = pieces.len();
             if count < 2 {
@@ -606,8 +695,8 @@ mod tests {
     fn fragments_are_cut_again_and_still_come_together() {
         let mut rng = Rng::new(4);
         let packet = datagram(false, 4000, &mut rng);
-        let coarse = split(&packet, 1500, 0).unwrap();
-        let fine = coarse.iter().flat_map(|piece| split(piece, 300, 0).unwrap());
+        let coarse = split(&packet, 1500, 0, &Came::default()).unwrap();
+        let fine = coarse.iter().flat_map(|piece| split(piece, 300, 0, &Came::default()).unwrap());
         let fine: Vec<_> = fine.collect();
         assert_eq!(feed(&mut new(), &fine).0.unwrap().0.bytes(), packet.bytes());
     }
@@ -617,8 +706,8 @@ mod tests {
         let mut rng = Rng::new(5);
         for v6 in [false, true] {
             let packet = datagram(v6, 4000, &mut rng);
-            let coarse = split(&packet, 1500, 9).unwrap();
-            let fine = split(&packet, 1396, 9).unwrap();
+            let coarse = split(&packet, 1500, 9, &Came::default()).unwrap();
+            let fine = split(&packet, 1396, 9, &Came::default()).unwrap();
             let mut reassembly = new();
             assert!(matches!(reassembly.add(Instant::ZERO, &coarse[0]), Added::Held));
             let Added::Refused { reason, others } = reassembly.add(Instant::ZERO, &fine[1]) else {
@@ -633,8 +722,8 @@ mod tests {
     fn a_piece_within_what_is_there_is_ignored() {
         let mut rng = Rng::new(6);
         let packet = datagram(false, 4000, &mut rng);
-        let coarse = split(&packet, 1500, 0).unwrap();
-        let fine = split(&packet, 500, 0).unwrap();
+        let coarse = split(&packet, 1500, 0, &Came::default()).unwrap();
+        let fine = split(&packet, 500, 0, &Came::default()).unwrap();
         let mut reassembly = new();
         reassembly.add(Instant::ZERO, &coarse[0]);
         reassembly.add(Instant::ZERO, &coarse[1]);
@@ -652,7 +741,7 @@ mod tests {
     #[test]
     fn pieces_that_contradict_the_end_drop_the_datagram() {
         let mut rng = Rng::new(7);
-        let pieces = split(&datagram(false, 4000, &mut rng), 1500, 0).unwrap();
+        let pieces = split(&datagram(false, 4000, &mut rng), 1500, 0, &Came::default()).unwrap();
         let mut early_end = pieces[1].clone();
         early_end.bytes_mut()[6] &= 0xdf;
         fill_header_checksum(&mut early_end.bytes_mut()[..20]);
@@ -668,7 +757,7 @@ mod tests {
     fn the_time_is_thirty_seconds_and_for_ipv6_sixty() {
         let mut rng = Rng::new(8);
         for (v6, seconds) in [(false, 30_000), (true, 60_000)] {
-            let pieces = split(&datagram(v6, 4000, &mut rng), 1500, 0).unwrap();
+            let pieces = split(&datagram(v6, 4000, &mut rng), 1500, 0, &Came::default()).unwrap();
             let mut reassembly = new();
             reassembly.add(Instant::ZERO, &pieces[1]);
             reassembly.add(Instant::from_millis(9000), &pieces[0]);
@@ -687,7 +776,7 @@ mod tests {
         let mut reassembly = new();
         for i in 0..6000u32 {
             let packet = datagram(true, 1400, &mut rng);
-            let pieces = split(&packet, 1300, i).unwrap();
+            let pieces = split(&packet, 1300, i, &Came::default()).unwrap();
             reassembly.add(Instant::from_millis(u64::from(i)), &pieces[0]);
             assert!(reassembly.cost <= BYTES_MAX && reassembly.datagrams.len() <= DATAGRAMS_MAX);
         }
@@ -698,7 +787,8 @@ mod tests {
     #[test]
     fn a_datagram_beyond_65535_bytes_is_malformed() {
         let mut rng = Rng::new(10);
-        let mut piece = split(&datagram(false, 1000, &mut rng), 800, 0).unwrap().remove(1);
+        let mut piece =
+            split(&datagram(false, 1000, &mut rng), 800, 0, &Came::default()).unwrap().remove(1);
         piece.bytes_mut()[6..8].copy_from_slice(&[0x1f, 0xff]);
         fill_header_checksum(&mut piece.bytes_mut()[..20]);
         assert!(matches!(new().add(Instant::ZERO, &piece), Added::Refused { others: 0, .. }));
@@ -716,7 +806,7 @@ mod tests {
         bytes[8] = 9;
         bytes[9] = 17;
         fill_header_checksum(&mut bytes[..32]);
-        let pieces = split(&packet, 80, 0).unwrap();
+        let pieces = split(&packet, 80, 0, &Came::default()).unwrap();
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces[0].bytes()[20..32], packet.bytes()[20..32]);
         let blanked = [1, 1, 1, 1, 0x82, 4, 1, 2, 1, 1, 1, 0];
@@ -724,7 +814,7 @@ mod tests {
             assert_eq!(piece.bytes()[20..32], blanked);
             assert!(Headers::of(piece.bytes()).is_ok());
         }
-        assert!(matches!(split(&packet, 39, 0), Err(DropReason::TooBig)));
+        assert!(matches!(split(&packet, 39, 0, &Came::default()), Err(DropReason::TooBig)));
     }
 
     #[test]
@@ -738,7 +828,7 @@ mod tests {
         let len = u16::try_from(bytes.len() - 40).unwrap();
         bytes[4..6].copy_from_slice(&len.to_be_bytes());
         packet = Packet::copy_of(packet.link, &bytes);
-        let pieces = split(&packet, 1280, 77).unwrap();
+        let pieces = split(&packet, 1280, 77, &Came::default()).unwrap();
         for piece in &pieces {
             assert_eq!((piece.bytes()[6], piece.bytes()[40], piece.bytes()[48]), (0, 43, FRAGMENT));
             assert_eq!(piece.bytes()[56], 60);
@@ -751,7 +841,7 @@ mod tests {
     fn no_prefix_of_a_fragment_panics() {
         let mut rng = Rng::new(12);
         for v6 in [false, true] {
-            for piece in split(&datagram(v6, 300, &mut rng), 200, 1).unwrap() {
+            for piece in split(&datagram(v6, 300, &mut rng), 200, 1, &Came::default()).unwrap() {
                 let mut reassembly = new();
                 for len in 0..piece.len() {
                     let mut bytes = piece.bytes()[..len].to_vec();

@@ -6,6 +6,8 @@
 //!
 //! Left out on purpose: sockets, ICMP errors about what we said ourselves.
 
+use std::net::IpAddr;
+
 use super::{echo_of, Outcome, Slow};
 use crate::net::Router;
 use crate::packet::extensions::{self, Refused};
@@ -41,7 +43,7 @@ impl Slow {
             return self.refuse(now, net, &packet, error);
         }
         if headers.fragment != Fragment::Whole {
-            return self.gather(now, &packet);
+            return self.gather(now, net, &packet);
         }
         if headers.family == Family::V6 {
             match extensions::for_host(packet.bytes()) {
@@ -102,6 +104,9 @@ impl Slow {
             return Outcome::Dropped(DropReason::IcmpMalformed);
         }
         if !icmp::is_question(packet.bytes(), headers) {
+            if let Some((host, told)) = narrow_path(packet.bytes(), headers, net) {
+                net.learn_path(now, host, told);
+            }
             return Outcome::Dropped(DropReason::LocalUnwanted);
         }
         let (id, day_ms) = (self.rng.next_u16(), net.as_host(now, None).day_ms);
@@ -124,6 +129,26 @@ impl Slow {
             Err(reason) => Outcome::Dropped(reason),
         }
     }
+}
+
+/// What a router says to us of the path that an answer of ours took, or a datagram: to whom, and how many
+/// bytes it carries. Who says so of IPv6 is believed whoever has sent it.
+fn narrow_path(bytes: &[u8], headers: &Headers, net: &Router) -> Option<(IpAddr, u32)> {
+    const ECHO_REPLY: u8 = 0;
+    let message = headers.payload(bytes);
+    let (rest, quoted) = message.get(4..)?.split_first_chunk::<4>()?;
+    let told = u32::from_be_bytes(*rest);
+    let about = Headers::quoted(quoted).ok().filter(|about| about.family == headers.family)?;
+    let kind = *about.payload(quoted).first_chunk::<8>()?.first()?;
+    let (is_ours, told) = match (headers.family, message[0], message[1], about.proto) {
+        (Family::V4, 3, 4, proto::UDP) => (net.is_local(about.src), told & 0xffff),
+        (Family::V4, 3, 4, proto::ICMP) => {
+            (kind == ECHO_REPLY && net.is_local(about.src), told & 0xffff)
+        }
+        (Family::V6, 2, _, proto::ICMPV6) => (true, told),
+        _ => (false, 0),
+    };
+    is_ours.then_some((about.dst, told))
 }
 
 /// The answer to a segment for a port where nobody listens; `None` for a reset.

@@ -30,7 +30,7 @@ use crate::packet::{
 };
 use crate::world::{Instant, Knobs, Rng};
 
-use fragment::{Added, Reassembly};
+use fragment::{Added, Came, Reassembly};
 
 /// Frames that wait to be taken; more are lost.
 const OUTBOX_MAX: usize = 4096;
@@ -57,10 +57,10 @@ pub enum Outcome {
     Waits,
     /// Gone, to be counted under this reason.
     Dropped(DropReason),
-    /// The last fragment made a packet whole: to be processed as if it had come so. With it comes
-    /// the length of its largest fragment: it must not travel on in larger ones. The fragments that
-    /// came before are counted as [`joined`](Counters::joined).
-    Reassembled(Packet, u16),
+    /// The last fragment made a packet whole: to be processed as if it had come so, and to be given to
+    /// [`Slow::handle_whole`] if it is punted again. The fragments that came before are counted as
+    /// [`joined`](Counters::joined).
+    Reassembled(Packet, Came),
 }
 
 /// What became of packets whose outcome was [`Waits`](Outcome::Waits), and what we did ourselves.
@@ -145,16 +145,28 @@ impl Slow {
 
     /// Takes a packet that was punted. Its `link` is still the port that it came in by.
     pub fn handle(&mut self, now: Instant, net: &mut Router, packet: Packet, why: Why) -> Outcome {
+        self.handle_whole(now, net, packet, why, &Came::default())
+    }
+
+    /// Takes a packet that was punted after it had been put together.
+    pub fn handle_whole(
+        &mut self,
+        now: Instant,
+        net: &mut Router,
+        packet: Packet,
+        why: Why,
+        came: &Came,
+    ) -> Outcome {
         let outcome = match why {
             Why::Arp => self.arp(now, net, &packet),
             Why::Discovery => self.discovery(now, net, &packet),
             Why::Local => self.local(now, net, packet),
-            Why::Fragment => self.gather(now, &packet),
+            Why::Fragment => self.gather(now, net, &packet),
             Why::Resolve { link, next } => {
                 self.resolve(now, net, (link, next), Waiting { packet, own: false })
             }
             Why::TooLong { link, next, mtu } => {
-                self.cut(now, net, &packet, Hop { link, next, mtu }, false)
+                self.cut(now, net, &packet, Hop { link, next, mtu }, Some(came))
             }
             Why::Error { error, source, reason } => {
                 // The packet counts under its own reason, whether or not its sender can be told.
@@ -198,7 +210,10 @@ impl Slow {
     /// matters only for a link-local receiver.
     pub fn send(&mut self, now: Instant, net: &mut Router, packet: Packet) {
         let dst = Headers::quoted(packet.bytes()).map(|headers| headers.dst);
-        let hop = dst.ok().and_then(|dst| net.route_from(packet.link, dst));
+        let hop = dst.ok().and_then(|dst| {
+            let hop = net.route_from(packet.link, dst)?;
+            Some(Hop { mtu: net.path_mtu(now, dst, hop.mtu), ..hop })
+        });
         match hop {
             Some(hop) => self.send_over(now, net, packet, hop),
             None => self.counters.own_lost += 1,
@@ -256,7 +271,9 @@ impl Slow {
             return Err(DropReason::RateLimited);
         }
         let options = echo_of(now, net, packet, &about, from, error)?;
-        let told = icmp::error(packet, error, from, self.rng.next_u16(), options.bytes())?;
+        let back = net.route_from(packet.link, about.src).map_or(u16::MAX, |hop| hop.mtu);
+        let mtu = net.path_mtu(now, about.src, back);
+        let told = icmp::error(packet, error, from, self.rng.next_u16(), options.bytes(), mtu)?;
         self.say(told);
         Ok(())
     }
@@ -271,7 +288,7 @@ impl Slow {
     }
 
     /// Puts fragments together.
-    fn gather(&mut self, now: Instant, packet: &Packet) -> Outcome {
+    fn gather(&mut self, now: Instant, net: &Router, packet: &Packet) -> Outcome {
         let added = self.reassembly.add(now, packet);
         let evicted = self.reassembly.evicted();
         self.drop_later(DropReason::FragmentLimit, evicted);
@@ -281,9 +298,16 @@ impl Slow {
                 self.drop_later(reason, others);
                 Outcome::Dropped(reason)
             }
-            Added::Whole { packet, largest, pieces } => {
+            Added::Whole { packet, mut came, pieces } => {
                 self.counters.joined += (pieces - 1) as u64;
-                Outcome::Reassembled(packet, largest)
+                let for_us = Headers::of(packet.bytes()).is_ok_and(|about| {
+                    let by_mark = || net.is_local_by_mark(packet.mark, about.dst);
+                    about.family == Family::V4 && (net.is_local(about.dst) || by_mark())
+                });
+                if for_us {
+                    came.forget_pieces();
+                }
+                Outcome::Reassembled(packet, came)
             }
         }
     }
@@ -306,17 +330,18 @@ impl Slow {
         }
     }
 
-    /// Sends a packet in fragments. What becomes of the first counts for the packet; the others are
-    /// our own.
+    /// Sends a packet in fragments; `came` is `None` for one of our own. What becomes of the first
+    /// counts for the packet; the others are our own.
     fn cut(
         &mut self,
         now: Instant,
         net: &mut Router,
         packet: &Packet,
         hop: Hop,
-        own: bool,
+        came: Option<&Came>,
     ) -> Outcome {
-        let pieces = match self.pieces(packet, hop.mtu) {
+        let own = came.is_none();
+        let pieces = match self.pieces(packet, hop.mtu, came.unwrap_or(&Came::default())) {
             Ok(pieces) => pieces,
             Err(reason) => return Outcome::Dropped(reason),
         };
@@ -333,7 +358,12 @@ impl Slow {
     }
 
     /// Cuts a packet into fragments; a super-frame into what it stands for first.
-    fn pieces(&mut self, packet: &Packet, mtu: u16) -> Result<Vec<Packet>, DropReason> {
+    fn pieces(
+        &mut self,
+        packet: &Packet,
+        mtu: u16,
+        came: &Came,
+    ) -> Result<Vec<Packet>, DropReason> {
         let mut whole = Vec::new();
         let mut room = Packet::with_capacity(packet.len());
         vnet::split(packet, 0, &mut room, |piece| whole.push(piece.kept()));
@@ -342,7 +372,7 @@ impl Slow {
         let mut pieces = Vec::new();
         for packet in whole {
             match in_one || packet.len() > usize::from(mtu) {
-                true => pieces.extend(fragment::split(&packet, mtu, self.rng.next_u32())?),
+                true => pieces.extend(fragment::split(&packet, mtu, self.rng.next_u32(), came)?),
                 false => pieces.push(packet),
             }
         }
@@ -352,7 +382,7 @@ impl Slow {
     /// Sends a packet of our own over `hop`.
     fn send_over(&mut self, now: Instant, net: &mut Router, packet: Packet, hop: Hop) {
         let outcome = if packet.len() > usize::from(hop.mtu) {
-            self.cut(now, net, &packet, hop, true)
+            self.cut(now, net, &packet, hop, None)
         } else {
             self.emit(now, net, packet, hop, true)
         };
@@ -395,7 +425,9 @@ impl Slow {
     fn settle(&mut self, now: Instant, net: &mut Router) {
         while let Some(action) = net.neighbours_mut().take() {
             match action {
-                Action::Solicit { link, target, to } => self.solicit(net, link, target, to),
+                Action::Solicit { link, target, to, for_whom } => {
+                    self.solicit(net, link, target, to, for_whom);
+                }
                 Action::Send { link, to, waiting } => self.send_waiting(net, link, to, waiting),
                 Action::Lost { waiting, reason } => self.lose(now, net, &waiting, reason),
             }
@@ -644,7 +676,7 @@ mod tests {
             message[2..4].copy_from_slice(&sum.to_be_bytes());
             let long = packet(src, dst, proto, &message);
             let mut whole = None;
-            for piece in fragment::split(&long, 1400, 5).unwrap() {
+            for piece in fragment::split(&long, 1400, 5, &Came::default()).unwrap() {
                 match slow.handle(at(0), &mut net, piece, Why::Fragment) {
                     Outcome::Waits => {}
                     Outcome::Reassembled(packet, _) => whole = Some(packet),
@@ -666,11 +698,11 @@ mod tests {
     fn a_lost_fragment_is_told_by_the_virtual_address_after_thirty_seconds() {
         let (mut slow, mut net) = host();
         let long = packet("10.90.1.1", "10.80.0.10", proto::UDP, &[0x66; 2000]);
-        let pieces = fragment::split(&long, 1500, 0).unwrap();
+        let pieces = fragment::split(&long, 1500, 0, &Came::default()).unwrap();
         let outcome = slow.handle(at(0), &mut net, pieces[0].clone(), Why::Fragment);
         assert!(matches!(outcome, Outcome::Waits));
         let mut other = packet("10.90.1.2", "10.80.0.10", proto::UDP, &[0x66; 2000]);
-        other = fragment::split(&other, 1500, 0).unwrap().remove(1);
+        other = fragment::split(&other, 1500, 0, &Came::default()).unwrap().remove(1);
         let _ = slow.handle(at(300), &mut net, other, Why::Fragment);
         assert_eq!((slow.waiting(&net), slow.deadline(&net)), (2, Some(at(30_000))));
         slow.poll(at(31_000), &mut net);
@@ -759,7 +791,7 @@ mod tests {
             let draw = rng.next_u16();
             let dst = format!("10.81.0.{}", 2 + rng.next_u16() % 40);
             let long = packet("10.90.1.1", &dst, proto::UDP, &[1; 3000]);
-            let mut pieces = fragment::split(&long, 1500, 0).unwrap();
+            let mut pieces = fragment::split(&long, 1500, 0, &Came::default()).unwrap();
             let piece = pieces.swap_remove(usize::from(draw) % 3);
             let hop = Hop { link: LAN, next: ip(&dst), mtu: 1400 };
             let (punted, why) = match draw % 5 {
