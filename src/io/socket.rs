@@ -321,7 +321,10 @@ impl Client {
                 Ok(0) => (self.over, self.readable) = (true, false),
                 Ok(count) => {
                     self.inbox.extend_from_slice(&piece[..count]);
-                    self.moved = now;
+                    // Who asks on and takes no answer is deaf all the same.
+                    if !self.waits() {
+                        self.moved = now;
+                    }
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
