@@ -101,7 +101,7 @@ stop "$STARTED"
 # It waits two seconds; on a machine where the first one takes longer to end, that shows the next time.
 for _ in 1 2 3 4 5; do
     another fourth
-    until_true grep -q 'another tapvs has it; waiting' "$WORK/fourth.out" || die "nobody is waited for"
+    until_true grep -q 'another process has it; waiting' "$WORK/fourth.out" || die "nobody is waited for"
     stop "$third"
     until_true grep -qx ready "$WORK/fourth.out" || die "after the wait it does not run"
     grep -q 'another tapvs answers there' "$WORK/fourth.out" || break
@@ -125,7 +125,7 @@ changed() {
     local what=$1
     shift
     on lb "$@"
-    until_true 10 grep -q "port tap-wan: its device.*$what" "$WORK/director.log" || failed "that it is $what is told"
+    until_true grep -q "port tap-wan: its device.*$what" "$WORK/director.log" || failed "that it is $what is told"
     same "a reload puts right what is $what ($WORKERS workers)" "~ port tap-wan: put right" "$("$TAPVS" reload 2>&1)"
     same "and the next one finds nothing" unchanged "$("$TAPVS" reload)"
     expect "it works" on cl ping -c 2 -i 0.2 -W 1 10.77.1.100
@@ -136,7 +136,7 @@ for WORKERS in 2 1; do
     changed "not in bridge br-wan" ip link set tap-wan nomaster
     changed "MTU is 1300" ip link set tap-wan mtu 1300
     on lb ip link del br-wan
-    until_true 10 grep -q 'not in bridge br-wan any more' "$WORK/director.log" || failed "that its bridge is gone is told"
+    until_true grep -q 'not in bridge br-wan any more' "$WORK/director.log" || failed "that its bridge is gone is told"
     "$TAPVS" reload >"$WORK/told" 2>&1
     same "a reload without the bridge is refused" 3 "$?"
     holds "and says why" 'putting tap-wan into bridge br-wan: No such device' "$WORK/told"

@@ -16,7 +16,7 @@ needs curl ethtool
 # status WORD...: what is told now, in $WORK/status and, as JSON, in $WORK/json.
 status() { "$TAPVS" status >"$WORK/status" && "$TAPVS" status --json >"$WORK/json"; }
 # tells TEXT: once it is asked often enough, a line has it.
-tells() { until_true 10 told "$1"; holds "status tells: $1" "$1" "$WORK/status"; }
+tells() { until_true told "$1"; holds "status tells: $1" "$1" "$WORK/status"; }
 # shellcheck disable=SC2317  # called by until_true
 told() { status && grep -qE -- "$1" "$WORK/status"; }
 # json EXPRESSION: of the status `s`.
@@ -29,7 +29,7 @@ ip -n "${PFX}s2" addr add 10.77.1.100/32 dev lo
 for i in 1 2 3; do serve "s$i" "web$i" 80; done
 balance "$WORK/rules"
 claims="$(mac s2 eth0) also claims our address 10.77.1.100"
-until_true 5 grep -q "$claims" "$WORK/director.log"
+until_true grep -q "$claims" "$WORK/director.log"
 holds "the log names the server that answers ARP" "$claims" "$WORK/director.log"
 same "and no other one" 1 "$(grep -c 'also claims' "$WORK/director.log")"
 tells "$(mac s2 eth0) on tap-wan claimed our address 10.77.1.100"
@@ -77,5 +77,5 @@ same "JSON names it, and no server" True \
 # What still waits for that router is given up before the account is made.
 # shellcheck disable=SC2317  # called by until_true
 nothing_waits() { status && [ "$(json 's["frames"]["waiting"]')" = 0 ]; }
-until_true 10 nothing_waits
+until_true nothing_waits
 finish
