@@ -274,9 +274,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Begins a change from the present state: ports, routes, neighbours and marks are the new ones from
-    /// now on, and services as far as one [proceeds](Self::proceed). The change must be one from the state of
-    /// this [edition](Self::edition), and until it is over no other command or change may come. For whoever cannot let packets wait as long as [`reload`](Self::reload) takes.
+    /// Begins a change from the present state: ports, routes, neighbours and marks are the new ones from now
+    /// on, and services as far as one [proceeds](Self::proceed). The change must be one from the state of this
+    /// [edition](Self::edition), and until it is over no other command or change may come. For whoever cannot
+    /// let packets wait as long as [`reload`](Self::reload) takes.
     ///
     /// # Errors
     /// What the configuration asks for that cannot be; nothing has changed.

@@ -1,8 +1,9 @@
 //! The real server's end of a tunnel, for machines whose kernel has none: takes outer headers off.
 //!
-//! Raw sockets receive what this host is sent as IP in IP (RFC 2003, RFC 4213, RFC 2473) and GRE
-//! (RFC 2784): protocols 4, 41 and 47, over IPv4 and IPv6. A UDP socket receives GUE. The packets inside are checked and written to a TUN device, from
-//! which the kernel takes them as received. Answers leave by the kernel's routes, not by us.
+//! Raw sockets receive what this host is sent as IP in IP (RFC 2003, RFC 4213, RFC 2473) and GRE (RFC 2784):
+//! protocols 4, 41 and 47, over IPv4 and IPv6. A UDP socket receives GUE. The packets inside are checked and
+//! written to a TUN device, from which the kernel takes them as received. Answers leave by the kernel's routes,
+//! not by us.
 //!
 //! Kept from the kernel: its reassembly of outer fragments; that a socket which takes a packet keeps
 //! it from answering "protocol unreachable"; what a stack merged on the way in (GRO) with its

@@ -1,12 +1,13 @@
 //! All that moves frames, together: the ports, the first worker and the others; opened, changed over to
 //! new rules, and closed.
 //!
-//! A new rules file holds whole, or not at all. Devices first, since they alone can fail: new ones are
-//! opened and changed ones adjusted. Then the engine changes over, between two batches, and every worker
-//! gets its queues of new ports and gives up those of ports that nobody wants any more; what was read from
-//! those, or is still to be sent there, goes with them. Services follow a portion at a time, since there may
-//! be a hundred thousand of them; nobody is told of anything before they are all there. A port whose device is gone is opened again, also
-//! where the rules are the same, and a device that somebody has set down or taken out of its bridge is put right.
+//! A new rules file holds whole, or not at all. Devices first, since they alone can fail: new ones are opened
+//! and changed ones adjusted. Then the engine changes over, between two batches, and every worker gets its
+//! queues of new ports and gives up those of ports that nobody wants any more; what was read from those, or is
+//! still to be sent there, goes with them. Services follow a portion at a time, since there may be a hundred
+//! thousand of them; nobody is told of anything before they are all there. A port whose device is gone is
+//! opened again, also where the rules are the same, and a device that somebody has set down or taken out of its
+//! bridge is put right.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -4,10 +4,10 @@
 //! its character device, and its MAC address is ours. All multicast is let through, since neighbour
 //! discovery speaks by multicast to groups that we would otherwise have to join one by one.
 //!
-//! Kept from the kernel: a device in mode `passthru` takes over the lower device's MAC unless it is
-//! given one. A device of ours does not go with a process that is killed, so it bears our mark, and the
-//! next process takes it away and makes its own. Left out on purpose: mode `source`, which passes only what comes from listed stations;
-//! switching the lower device up, which is the operator's.
+//! Kept from the kernel: a device in mode `passthru` takes over the lower device's MAC unless it is given one.
+//! A device of ours does not go with a process that is killed, so it bears our mark, and the next process takes
+//! it away and makes its own. Left out on purpose: mode `source`, which passes only what comes from listed
+//! stations; switching the lower device up, which is the operator's.
 
 use std::ffi::c_int;
 use std::fs::{self, File};

@@ -1,12 +1,13 @@
 //! Which queue of a TUN or TAP device a frame comes to: told to the kernel by a small program.
 //!
-//! Left to itself, a device of many queues remembers for each flow which queue wrote last, and takes
-//! every frame apart for that, on the way in and on the way out, which costs more than all that we do
-//! with it. The program takes the client's end of a flow, which is the same both ways whatever is
-//! rewritten: both directions come to one worker, which spares the other being woken. That end is taken to be
-//! the one with the higher port: services have the low ones, and systems, and address translators on the
-//! way, give high ones to who does not ask for one. Where no port is higher, all addresses and ports count.
-//! That a flow's directions come to two workers costs a wake-up, and nothing else. It is a filter in the machine language of BPF, as a socket's would be.
+//! Left to itself, a device of many queues remembers for each flow which queue wrote last, and takes every
+//! frame apart for that, on the way in and on the way out, which costs more than all that we do with it. The
+//! program takes the client's end of a flow, which is the same both ways whatever is rewritten: both directions
+//! come to one worker, which spares the other being woken. That end is taken to be the one with the higher
+//! port: services have the low ones, and systems, and address translators on the way, give high ones to who
+//! does not ask for one. Where no port is higher, all addresses and ports count. That a flow's directions come
+//! to two workers costs a wake-up, and nothing else. It is a filter in the machine language of BPF, as a
+//! socket's would be.
 //!
 //! Where the kernel refuses it (`CAP_BPF` is missing, or BPF), the device goes on in its own way.
 

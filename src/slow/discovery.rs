@@ -1,9 +1,9 @@
 //! ARP and IPv6 neighbour discovery: answering, asking, announcing, learning.
 //!
-//! Kept from the kernel: what it learns from whom (everybody who asks for us is worth an entry,
-//! everybody else only changes what is known), announcements as ARP requests and unsolicited
-//! advertisements. Beyond the kernel, each announcement over ARP asks who else has the address. Probes for an address of ours (RFC 5227, RFC 4862) are answered, so that nobody
-//! else takes it.
+//! Kept from the kernel: what it learns from whom (everybody who asks for us is worth an entry, everybody else
+//! only changes what is known), announcements as ARP requests and unsolicited advertisements. Beyond the
+//! kernel, each announcement over ARP asks who else has the address. Probes for an address of ours (RFC 5227,
+//! RFC 4862) are answered, so that nobody else takes it.
 //!
 //! Left out on purpose: defending an address by announcements (a claim is reported instead, since
 //! with direct routing it is the operator's mistake), proxies, router discovery, anycast delays.

@@ -6,8 +6,9 @@
 //! too); options that are not to be copied become no-operations in later fragments, so that all
 //! headers are of one length; 4 MiB at most wait.
 //!
-//! Left out on purpose: ICMPv6 parameter problems about malformed pieces. Unlike the kernel, which refuses new pieces when the room is used up, the oldest datagram
-//! goes: whoever floods us with pieces must not keep everybody else out for half a minute.
+//! Left out on purpose: ICMPv6 parameter problems about malformed pieces. Unlike the kernel, which refuses new
+//! pieces when the room is used up, the oldest datagram goes: whoever floods us with pieces must not keep
+//! everybody else out for half a minute.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
