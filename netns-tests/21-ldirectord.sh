@@ -7,7 +7,7 @@
 #                                                       ldirectord
 #
 # ldirectord runs in the director's namespace and sees the servers by the bridge's own address; what it
-# runs as /sbin/ipvsadm is tapvs. Shows, under load: a killed server goes within the check's interval and
+# runs as /sbin/ipvsadm is tapvs. Shows, under load: a killed server goes (after how long is printed) and
 # no request fails after that; it comes back; without any server the sorry server answers; a quiescent
 # service drains instead; the end of ldirectord removes what it made.
 
